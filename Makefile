@@ -1,0 +1,65 @@
+# Everything runs from .venv, which these targets make themselves. Python >= 3.11 and make are all it takes.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS   ?= 1000
+DURATION ?= 1h
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-unit check format verify bench faults soak lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# two stamps, so that running the demo downloads no test tools
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the lock file names into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.dev  ## the environment with all tools, and nothing else
+
+run: $(VENV)/.run  ## the main job on the embedded stack: make run [JOBS=1000] [PROVIDERS=real]
+	@$(BIN)/llm-edge demo --jobs $(JOBS) $(if $(filter real,$(PROVIDERS)),--real)
+
+test: $(VENV)/.dev  ## unit, contract and flow tests; Python and make alone
+	@$(BIN)/pytest tests -m "not verify"
+
+test-unit: $(VENV)/.dev  ## the unit part only, seconds
+	@$(BIN)/pytest tests/unit
+
+check: $(VENV)/.dev  ## format, lint, types, architecture
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy tests
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff format and fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
+	@$(BIN)/pytest tests -m verify
+
+bench: $(VENV)/.dev  ## speeds and ratios, printed; asserts nothing
+	@$(BIN)/python -m tests.bench
+
+lock: $(VENV)/.dev  ## resolve the lock files anew
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements-dev.lock
+
+clean:  ## remove the environment, caches and the embedded stack's data
+	@rm -rf $(VENV) .llm-edge .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,139 @@
+"""The broker: queues, task names, the hint that travels, and Celery's settings. The API sends by name and never imports the workers."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from shared.config import Settings
+from shared.errors import ConfigError, HintError
+from shared.logs import get_logger
+from shared.redis_client import Role
+
+BATCH_QUEUE = "batch"
+INTERACTIVE_QUEUE = "interactive"
+RUN_SHARD = "llm_edge.run_shard"
+
+HINT_VERSION = 1
+
+POOL_SLOTS = 256
+"""Greenlets or threads in Celery's pool: more than the shards that can run, so that a hint never waits behind one."""
+
+_log = get_logger(__name__)
+
+
+class Hint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a Celery message carries: the shard to look at. Losing or doubling one harms nothing."""
+
+    v: int
+    ref: str
+
+
+def pack_hint(ref: str) -> dict[str, Any]:
+    """The message's one argument; its form is kept by a golden file in the tests."""
+    return {"v": HINT_VERSION, "ref": ref}
+
+
+def read_hint(raw: Any) -> Hint:
+    """Raises HintError for a version or form that this process does not know."""
+    try:
+        hint = msgspec.convert(raw, Hint)
+    except msgspec.ValidationError as exc:
+        raise HintError(f"a hint of unknown form was left alone: {exc}") from exc
+    if hint.v != HINT_VERSION:
+        raise HintError(f"a hint of version {hint.v} was left alone; this process knows version {HINT_VERSION}")
+    return hint
+
+
+def _transport_options(role: Role) -> dict[str, Any]:
+    if role == "api":  # it must answer 503 within a second
+        return {"socket_timeout": 0.4, "socket_connect_timeout": 0.4, "max_retries": 0, "max_connections": 20}
+    return {
+        "visibility_timeout": 3600,  # the lease recovers; this only cleans up
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "health_check_interval": 25,
+        "max_connections": POOL_SLOTS + 50,  # under gevent every ack takes a connection at once
+    }
+
+
+def celery_settings(settings: Settings, role: Role) -> Mapping[str, Any]:
+    """Celery's configuration, in its own names. The reasons stand beside what is not the default."""
+    return {
+        "broker_url": settings.hints_url,
+        "broker_transport_options": _transport_options(role) if "redis" in settings.hints_url else {},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,  # results live in the ledger
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_queues": [Queue(INTERACTIVE_QUEUE), Queue(BATCH_QUEUE)],
+        "task_default_queue": BATCH_QUEUE,
+        "task_send_sent_event": True,
+        "worker_send_task_events": True,
+        "worker_prefetch_multiplier": 2,  # 1 starves under gevent
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # the lease decides, not the connection
+        "worker_enable_remote_control": True,
+        "enable_utc": True,
+    }
+
+
+class Hints:
+    """Sends hints by task name. What cannot be sent is left to the reaper, which sends another."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, refs: Iterable[str]) -> int:
+        """How many went out; stops at the first that the broker does not take."""
+        sent = 0
+        for ref in refs:
+            try:
+                self._app.send_task(RUN_SHARD, args=[pack_hint(ref)], queue=BATCH_QUEUE, task_id=ref, retry=False)
+            except (OperationalError, OSError) as exc:
+                _log.warning("hint_not_sent", ref=ref, error=type(exc).__name__)
+                break
+            sent += 1
+        return sent
+
+
+def make_sender(settings: Settings) -> Hints:
+    """For a process that only sends (the API)."""
+    app = Celery("llm_edge", set_as_current=False)
+    app.conf.update(celery_settings(settings, "api"))
+    return Hints(app)
+
+
+def process_id() -> str:
+    """Names this process among all that share the ledger: host, pid and a random tail, since pids come again."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+
+
+def worker_command(settings: Settings, *, name: str | None, pool: str, concurrency: int | None) -> list[str]:
+    """The command line of a worker: plain Celery, so that `celery -A workers.app worker -P gevent` is the same.
+
+    Raises ConfigError for a pool in which a worker cannot hold its calls together.
+    """
+    if pool not in {"gevent", "threads"}:
+        raise ConfigError(
+            [f"--pool {pool} is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`), more processes for more cores"]
+        )
+    calls = concurrency or settings.concurrency
+    node = name or f"w@{socket.gethostname()}-{os.getpid()}"
+    return [
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+        *("-P", pool, "-c", str(max(POOL_SLOTS, calls)), "-n", node),
+        *("-Q", f"{INTERACTIVE_QUEUE},{BATCH_QUEUE}", "--without-gossip", "--without-mingle"),
+        *("--loglevel", settings.log_level.split(",")[0]),
+    ]

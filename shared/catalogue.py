@@ -1,0 +1,179 @@
+"""The fleet's providers file: which providers there are, what they serve, at what price. YAML or TOML."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from shared.config import Settings, faults_of
+from shared.errors import ConfigError
+
+DEFAULT_FILES = ("providers.yaml", "providers.yml", "providers.toml")
+
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Timeouts(_Record):
+    """Bounds on one call, in seconds: connecting, silence between bytes, the whole call."""
+
+    connect_s: Positive = 5.0
+    read_s: Positive = 120.0
+    total_s: Positive = 600.0
+
+
+class Price(_Record):
+    """US dollars per 1,000 tokens. `output` defaults to `input`."""
+
+    input: Annotated[Decimal, Field(ge=0)]
+    output: Annotated[Decimal, Field(ge=0)] | None = None
+
+    @property
+    def out(self) -> Decimal:
+        return self.input if self.output is None else self.output
+
+
+class Provider(_Record):
+    """One upstream. Its condition (health, breaker, limits in use) lives in Redis, never here."""
+
+    id: Name
+    name: str = ""
+    kind: Literal["openai"] = "openai"
+    endpoint: str
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    priority: int = 1
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    cost_per_1k_tokens: Annotated[Decimal, Field(ge=0)] | None = None
+    prices: dict[str, Price] = Field(default_factory=dict)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    enabled: bool = True
+    models: dict[str, str] = Field(default_factory=lambda: {"*": "*"}, min_length=1)
+    timeouts: Timeouts = Timeouts()
+    max_response_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    simulated: bool = False
+
+    @field_validator("endpoint")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL with a host")
+        if parts.username or parts.password:
+            raise ValueError("must not carry credentials; name them with api_key_env or api_key_file")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> "Provider":
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        return self
+
+    def model_for(self, asked: str) -> str | None:
+        """This provider's own name for the model asked for; None where it does not serve it."""
+        if asked in self.models:
+            return self.models[asked]
+        if "*" in self.models:
+            passed = self.models["*"]
+            return asked if passed == "*" else passed
+        return None
+
+    def price_of(self, asked: str) -> Price | None:
+        """The price of a model, by the asked-for or the provider's own name; None where unknown."""
+        for name in (asked, self.model_for(asked)):
+            if name is not None and name in self.prices:
+                return self.prices[name]
+        return None if self.cost_per_1k_tokens is None else Price(input=self.cost_per_1k_tokens)
+
+    def api_key(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """The key itself, read when it is needed and never kept in a record. Raises ConfigError where it is missing."""
+        if self.api_key_env:
+            key = (os.environ if environ is None else environ).get(self.api_key_env, "").strip()
+            if not key:
+                raise ConfigError([f"provider {self.id}: the environment variable {self.api_key_env} is not set"])
+            return key
+        if self.api_key_file:
+            try:
+                return self.api_key_file.read_text(encoding="utf-8").strip()
+            except OSError as exc:
+                raise ConfigError([f"provider {self.id}: api_key_file: {exc.strerror}: {self.api_key_file}"]) from exc
+        return None
+
+
+class Routing(_Record):
+    strategy: Literal["round_robin", "failover"] = "round_robin"
+
+
+class Retry(_Record):
+    """The back-off of the n-th retry is `min(initial x multiplier^(n-1), max)`: 0.1, 0.2, 0.4 s by default."""
+
+    max_retries: Annotated[int, Field(ge=0, le=20)] = 3
+    initial_backoff_s: Annotated[float, Field(ge=0)] = 0.1
+    max_backoff_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    backoff_multiplier: Annotated[float, Field(ge=1)] = 2.0
+
+
+class Catalogue(_Record):
+    """The whole providers file, validated."""
+
+    providers: tuple[Provider, ...] = Field(min_length=1)
+    routing: Routing = Routing()
+    retry: Retry = Retry()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Catalogue":
+        ids = [p.id for p in self.providers]
+        twice = sorted({i for i in ids if ids.count(i) > 1})
+        if twice:
+            raise ValueError(f"provider ids must be distinct; used twice: {', '.join(twice)}")
+        return self
+
+    def serves(self, model: str) -> bool:
+        """Whether any enabled provider takes this model name."""
+        return any(p.enabled and p.model_for(model) is not None for p in self.providers)
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names clients may ask for, sorted, wildcards left out."""
+        return sorted({m for p in self.providers if p.enabled for m in p.models if m != "*"})
+
+
+def find_file(settings: Settings, folder: Path | None = None) -> Path | None:
+    """`LLM_EDGE_CONFIG`, else `providers.yaml` (or .yml, .toml) in `folder` (default: the current one), else None."""
+    if settings.llm_edge_config is not None:
+        return settings.llm_edge_config
+    base = Path() if folder is None else folder
+    return next((base / name for name in DEFAULT_FILES if (base / name).is_file()), None)
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """The providers file at `path`. Raises ConfigError with every fault at once."""
+    raw = _read(path)
+    if not isinstance(raw, dict):
+        raise ConfigError([f"{path}: must be a mapping with the key `providers`"])
+    try:
+        return Catalogue.model_validate(raw)
+    except ValidationError as exc:
+        raise ConfigError(faults_of(exc, str(path))) from exc
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as exc:
+        raise ConfigError([f"{path}: {exc.strerror}"]) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{path}: not UTF-8: {exc.reason} at byte {exc.start}"]) from exc
+    except (yaml.YAMLError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError([f"{path}: {' '.join(str(exc).split())}"]) from exc

@@ -1,0 +1,182 @@
+"""Every error this project raises on purpose, as one tree.
+
+    EdgeError
+    ├── ConfigError              environment or providers file: every fault at once
+    ├── RequestError             what the caller can mend (4xx)
+    │   ├── NotFoundError        404
+    │   ├── ConflictError        409
+    │   └── TooLargeError        413
+    ├── UnavailableError         503: not now; try again after retry_after_s
+    │   └── StoreUnavailableError    Redis did not answer, or refused to write
+    ├── StaleLeaseError          a claim that is no longer ours
+    ├── HintError                a Celery message of a version this process does not know
+    └── ProviderError            one call to one provider went wrong
+        ├── ProviderTimeoutError     retryable, counts against the breaker
+        ├── ProviderUnreachableError retryable, counts
+        ├── ProviderFailedError      5xx, 529, an answer that is none: retryable, counts
+        ├── RateLimitedError         429: retryable, a cool-down of its own, never charged to the job
+        ├── ProviderBusyError        408, 409, 425: retryable, does not count
+        ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve; another may
+        ├── ModelRefusedError        403, 404: this provider does not serve this model to us; another may
+        └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
+"""
+
+from typing import Any, ClassVar
+
+
+class EdgeError(Exception):
+    """Root of the tree. Its message tells what happened, where, and what to do."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.param = param
+
+    def envelope(self) -> dict[str, Any]:
+        """OpenAI's error body: `{"error": {message, type, param, code}}`."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class ConfigError(EdgeError):
+    """Faults of the environment or the providers file, all of them, one a line."""
+
+    default_code = "invalid_configuration"
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class RequestError(EdgeError):
+    """The request cannot be served as it stands; the message says what to change."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class NotFoundError(RequestError):
+    status = 404
+    default_code = "not_found"
+
+
+class ConflictError(RequestError):
+    status = 409
+    default_code = "conflict"
+
+
+class TooLargeError(RequestError):
+    status = 413
+    default_code = "too_large"
+
+
+class UnavailableError(EdgeError):
+    """Not now: nothing was kept; the same request may succeed after `retry_after_s` seconds."""
+
+    status = 503
+    default_code = "unavailable"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailableError(UnavailableError):
+    """Redis did not answer in time, or refused the write."""
+
+    default_code = "store_unavailable"
+
+
+class StaleLeaseError(EdgeError):
+    """The lease has passed to another holder: what it covers must be left alone."""
+
+    default_code = "stale_lease"
+
+
+class HintError(EdgeError):
+    """A Celery message whose version or form this process does not know; the ledger will send another."""
+
+    default_code = "unknown_hint"
+
+
+class ProviderError(EdgeError):
+    """One call to one provider went wrong.
+
+    `http_status` and `body` are the provider's answer where there was one (body already parsed and bounded);
+    `retry_after_s` is what its headers asked for.
+    """
+
+    status = 502
+    type = "provider_error"
+    retryable: ClassVar[bool] = False
+    counts_against_breaker: ClassVar[bool] = False
+    charged: ClassVar[bool] = True
+    """Whether the failed call uses up one of the job's attempts."""
+    elsewhere: ClassVar[bool] = True
+    """Whether another provider may still serve the job."""
+
+    def __init__(  # noqa: PLR0913  a provider's answer has these parts
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        http_status: int | None = None,
+        body: Any = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.http_status = http_status
+        self.body = body
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+
+class ProviderTimeoutError(ProviderError):
+    status = 504
+    default_code = "request_timeout"
+    retryable = True
+    counts_against_breaker = True
+
+
+class ProviderUnreachableError(ProviderError):
+    default_code = "provider_unreachable"
+    retryable = True
+    counts_against_breaker = True
+
+
+class ProviderFailedError(ProviderError):
+    default_code = "provider_failed"
+    retryable = True
+    counts_against_breaker = True
+
+
+class RateLimitedError(ProviderError):
+    status = 429
+    default_code = "rate_limited"
+    retryable = True
+    charged = False
+
+
+class ProviderBusyError(ProviderError):
+    default_code = "provider_busy"
+    retryable = True
+
+
+class KeyRefusedError(ProviderError):
+    default_code = "provider_key_refused"
+
+
+class ModelRefusedError(ProviderError):
+    default_code = "model_not_found"
+
+
+class RequestRefusedError(ProviderError):
+    status = 400
+    type = "invalid_request_error"
+    default_code = "request_refused"
+    elsewhere = False

@@ -1,0 +1,142 @@
+"""The thread in every api and worker process that keeps the ledger going: chores, the reaper, and feeding the fleet."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from shared.broker import Hints
+from shared.catalogue import Catalogue
+from shared.config import Settings
+from shared.errors import StoreUnavailableError
+from shared.files import Files
+from shared.finalize import finalize
+from shared.jobs import Chore
+from shared.ledger import Ledger
+from shared.logs import get_logger
+from shared.validate import validate
+
+CHORE_LEASE_S = 10.0
+MOST = 100
+"""Shards looked at, or hinted at, in one round."""
+
+_LEAD_TICKS = 4  # a leader that misses this many ticks is replaced
+_AWAY_S = 1.0  # between tries while Redis is away
+
+_log = get_logger(__name__)
+
+
+class Housekeeper:
+    """One round: lead or follow, reap, feed, then any chore that is due. Every round is safe to lose."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  it stands between all the parts
+        self,
+        ledger: Ledger,
+        files: Files,
+        hints: Hints,
+        settings: Settings,
+        catalogue: Callable[[], Catalogue],
+        holder: str,
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._hints = hints
+        self._settings = settings
+        self._catalogue = catalogue
+        self._holder = holder
+        self._nudged = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        self._stopping.set()
+        self._nudged.set()
+        self._thread.join(timeout_s)
+
+    def nudge(self) -> None:
+        """Something is due: do not wait for the next tick."""
+        self._nudged.set()
+
+    def feed(self) -> None:
+        """Hand the fleet as many shards as it has room for."""
+        while not self._stopping.is_set():
+            refs = self._ledger.feed(shard_size=self._settings.shard_size, most=MOST)
+            if refs:
+                self._hints.send(refs)
+            if len(refs) < MOST:
+                return
+
+    def round(self) -> None:
+        if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
+            reaped = self._ledger.reap(most=MOST)
+            if reaped.any:
+                _log.info(
+                    "reaped",
+                    recovered=reaped.recovered,
+                    rehinted=reaped.rehinted,
+                    woken=reaped.woken,
+                    expired=reaped.expired,
+                    workers_lost=reaped.workers_lost,
+                )
+            self.feed()
+        while not self._stopping.is_set() and (chore := self._ledger.take_chore(CHORE_LEASE_S)) is not None:
+            self._do(chore)
+            self.feed()
+
+    def _do(self, chore: Chore) -> None:
+        batch = self._ledger.get(chore.batch_id)
+        if batch is None:
+            return
+        started = time.monotonic()
+        keep = self._keeper(chore)
+        if chore.kind == "validate":
+            validate(
+                chore,
+                batch.spec,
+                ledger=self._ledger,
+                files=self._files,
+                catalogue=self._catalogue(),
+                max_jobs=self._settings.max_batch_jobs,
+                keep=keep,
+            )
+        else:
+            finalize(chore, batch, ledger=self._ledger, files=self._files, keep=keep)
+        after = self._ledger.get(chore.batch_id)
+        _log.info(
+            "chore_done",
+            kind=chore.kind,
+            batch_id=chore.batch_id,
+            status=after.status if after else None,
+            jobs=after.total if after else 0,
+            duration_s=round(time.monotonic() - started, 3),
+        )
+
+    def _keeper(self, chore: Chore) -> Callable[[], bool]:
+        renewed = time.monotonic()
+
+        def keep() -> bool:
+            nonlocal renewed
+            if self._stopping.is_set():
+                return False
+            if time.monotonic() - renewed < CHORE_LEASE_S / 4:
+                return True
+            renewed = time.monotonic()
+            return self._ledger.keep_chore(chore, CHORE_LEASE_S)
+
+        return keep
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            pause_s = self._settings.tick_s
+            try:
+                self.round()
+            except StoreUnavailableError as exc:
+                _log.warning("store_away", error=exc.message)
+                pause_s = _AWAY_S
+            except Exception:  # an edge: the thread must outlive whatever one batch brings
+                _log.exception("housekeeping_failed")
+                pause_s = _AWAY_S
+            self._nudged.wait(pause_s)
+            self._nudged.clear()

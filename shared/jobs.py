@@ -1,0 +1,231 @@
+"""The records that the ledger keeps and hands out: batches, shards, claims, outcomes. Plain data, no behaviour beyond arithmetic."""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+SEGMENT = 128
+"""Jobs whose results are kept together: one compressed chunk of the output file each."""
+
+PENDING, DONE, FAILED, EXPIRED, CANCELLED = "p", "d", "f", "x", "c"
+"""The one byte that says how a job stands. Only `p` ever changes, and only once."""
+
+
+class BatchStatus(StrEnum):
+    """OpenAI's eight states of a batch."""
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED})
+
+
+class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller asked for: fixed at creation. The file ids of the answers are reserved here, shown when they exist."""
+
+    v: int = 1
+    id: str
+    owner: str
+    endpoint: str
+    input_file_id: str
+    input_chunks: int
+    completion_window: str
+    window_s: float
+    retention_s: float
+    output_file_id: str
+    error_file_id: str
+    metadata: dict[str, str] | None = None
+    output_expires_after_s: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens: cached ones are part of the input, reasoning ones part of the output."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """What one provider did for one batch. `unpriced` counts answers whose price is not known."""
+
+    completed: int = 0
+    failed: int = 0
+    usage: Usage = Usage()
+    cost_nanos: int = 0
+    unpriced: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong with an input file, as `errors.data[]` of a failed batch shows it."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+class Moments(msgspec.Struct, frozen=True, kw_only=True):
+    """When a batch came to each state, in whole Unix seconds."""
+
+    created_at: int
+    expires_at: int
+    in_progress_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch as it stands. Once it is terminal, `completed` and `failed` are the lines of its two files, and add up to `total`."""
+
+    spec: BatchSpec
+    status: BatchStatus
+    at: Moments
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    output_lines: int = 0
+    error_lines: int = 0
+    output_bytes: int = 0
+    error_bytes: int = 0
+    model: str | None = None
+    errors: tuple[Fault, ...] = ()
+    tallies: dict[str, Tally] = msgspec.field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        parts = [tally.usage for tally in self.tallies.values()]
+        return Usage(
+            input_tokens=sum(u.input_tokens for u in parts),
+            cached_tokens=sum(u.cached_tokens for u in parts),
+            output_tokens=sum(u.output_tokens for u in parts),
+            reasoning_tokens=sum(u.reasoning_tokens for u in parts),
+        )
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked."""
+
+    attempts: int = 0
+    since: float = 0.0
+    tried: tuple[str, ...] = ()
+    parked: int = 0
+
+
+class Slip(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as a claim hands it out: where its line lies in the input file, and its history."""
+
+    index: int
+    offset: int
+    length: int
+    history: History = History()
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release."""
+
+    ref: str
+    batch_id: str
+    token: int
+    endpoint: str
+    input_file_id: str
+    claimed_at: float
+    slips: tuple[Slip, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended: its line of the output file (`ok`) or of the error file, what it used, and the claim it ran under."""
+
+    index: int
+    ok: bool
+    line: bytes
+    provider: str = ""
+    usage: Usage = Usage()
+    cost_nanos: int | None = None
+    ref: str = ""
+    token: int = 0
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's answer to `finish`: which outcomes were the job's first, which segments are now whole, whether the batch still
+    runs, and whether the fleet has room for more shards while some are waiting."""
+
+    accepted: tuple[bool, ...]
+    segments: tuple[int, ...] = ()
+    open: bool = True
+    hungry: bool = False
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that leave their shard to wait for a due time.
+
+    `retry`: a failed attempt is charged and Celery carries the hint. `park`: nothing is charged unless `charged`; the
+    reaper sends the hint when they are due. `anew` forgets the attempts so far (an outage used them up).
+    """
+
+    kind: Literal["retry", "park"]
+    jobs: tuple[int, ...]
+    delay_s: float
+    provider: str = ""
+    charged: bool = True
+    anew: bool = False
+
+
+class Chore(msgspec.Struct, frozen=True, kw_only=True):
+    """Leased work on a whole batch, done by whichever process takes it."""
+
+    batch_id: str
+    kind: Literal["validate", "finalize"]
+    token: int
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """The states and results of up to SEGMENT consecutive jobs, from job `first` on. `slices` are (offset, length) in the input file."""
+
+    first: int
+    states: str
+    results: dict[int, bytes]
+    slices: tuple[tuple[int, int], ...]
+    rolled_up: bool
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once."""
+
+    id: str
+    pool: str
+    concurrency: int
+    capacity: int
+    version: str
+    started_at: float
+
+
+class Reaped(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round of the reaper put right."""
+
+    recovered: int = 0
+    rehinted: int = 0
+    woken: int = 0
+    expired: int = 0
+    workers_lost: int = 0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.recovered or self.rehinted or self.woken or self.expired or self.workers_lost)

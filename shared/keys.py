@@ -1,0 +1,79 @@
+"""The one register of Redis keys. The Lua scripts build the same names from the prefix (`lua/_common.lua`)."""
+
+
+class Keys:
+    """Names under one fleet's prefix.
+
+    | key | type | what |
+    |---|---|---|
+    | b:ID | hash | a batch: spec, status, times, counts, cursor, tokens |
+    | b:ID:st | string | one byte a job: how it stands (`jobs.PENDING` ...) |
+    | b:ID:ix | string | eight bytes a job: offset and length of its line |
+    | b:ID:at | hash | job -> its history, only for jobs that failed before |
+    | b:ID:ta | hash | `provider|field` -> what each provider did |
+    | b:ID:ru | string | one bit a segment: rolled up |
+    | b:ID:r:SEG | hash | job -> its result line, until the segment is rolled up |
+    | b:ID:s:N | hash | a shard |
+    | bs:OWNER | zset | the owner's batches, by id |
+    | active | list | batches with jobs not yet cut into shards, in turn |
+    | ready | list | shards waiting to be hinted at |
+    | hints, leases, later | zset | shards by the time at which the reaper must look at them |
+    | load | int | jobs in hinted and leased shards |
+    | capacity | int | jobs the workers alive want at once |
+    | chores | zset | batches with leased work, by the time it is due |
+    | windows, closing | zset | batches by deadline, and by the end of their grace |
+    | alive, workers | zset, hash | heartbeats |
+    | served | hash | provider -> when it last completed a job |
+    | leader | string | the process that reaps |
+    | wr:WRITER | hash | the last `finish` of a writer and its answer |
+    | f:ID, f:ID:c, f:ID:p | string, hash, zset | a file's record, its chunks, the batches that need it |
+    | fs:OWNER | zset | the owner's files, by id |
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def batch(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}"
+
+    def tallies(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}:ta"
+
+    def states(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}:st"
+
+    def index(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}:ix"
+
+    def rolled(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}:ru"
+
+    def results(self, batch_id: str, segment: int) -> str:
+        return f"{self.prefix}:b:{batch_id}:r:{segment}"
+
+    def batches(self, owner: str) -> str:
+        return f"{self.prefix}:bs:{owner}"
+
+    def file(self, file_id: str) -> str:
+        return f"{self.prefix}:f:{file_id}"
+
+    def chunks(self, file_id: str) -> str:
+        return f"{self.prefix}:f:{file_id}:c"
+
+    def pins(self, file_id: str) -> str:
+        return f"{self.prefix}:f:{file_id}:p"
+
+    def files(self, owner: str) -> str:
+        return f"{self.prefix}:fs:{owner}"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}:workers"
+
+    @property
+    def alive(self) -> str:
+        return f"{self.prefix}:alive"
+
+    @property
+    def probe(self) -> str:
+        return f"{self.prefix}:probe"

@@ -1,0 +1,230 @@
+"""Lines of batch files, pure: what an input line must be, and how output and error lines look (OpenAI's wire)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from shared.errors import ProviderError
+from shared.jobs import Fault
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is a fault: one line must fit in memory."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Input(msgspec.Struct):
+    custom_id: str
+    method: str
+    url: str
+    body: msgspec.Raw
+
+
+class _Body(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    messages: list[msgspec.Raw] | None = None
+    prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_input = msgspec.json.Decoder(_Input)
+_body = msgspec.json.Decoder(_Body)
+_encode = msgspec.json.Encoder().encode
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A line of a file: its number from 1 on, where it begins, and its bytes without the line end (None: too long)."""
+
+    number: int
+    offset: int
+    data: bytes | None
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A line that can run."""
+
+    custom_id: str
+    model: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a worker needs of an input line."""
+
+    custom_id: str
+    model: str
+    body: bytes
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """Our extension of an output line: who answered, on which attempt, in how many seconds, for how much."""
+
+    provider: str | None
+    attempts: int
+    duration_s: float
+    cost_usd: str | None = None
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[Place]:
+    """The non-blank lines of a file that comes in chunks; never holds more than one line and one chunk."""
+    number, offset = 0, 0
+    parts: list[bytes] = []
+    held = 0
+    for chunk in chunks:
+        pieces = chunk.split(b"\n")
+        for piece in pieces[:-1]:
+            number += 1
+            size = held + len(piece)
+            if (place := _place(number, offset, parts, piece, size)) is not None:
+                yield place
+            offset += size + 1
+            parts, held = [], 0
+        held += len(pieces[-1])
+        if held <= MAX_LINE_BYTES:
+            parts.append(pieces[-1])
+        else:
+            parts = []
+    if held and (place := _place(number + 1, offset, parts, b"", held)) is not None:
+        yield place
+
+
+def _place(number: int, offset: int, parts: list[bytes], last: bytes, size: int) -> Place | None:
+    if size > MAX_LINE_BYTES:
+        return Place(number, offset, None)
+    data = b"".join([*parts, last]) if parts else last
+    if number == 1 and data.startswith(_BOM):
+        data, offset = data[len(_BOM) :], offset + len(_BOM)
+    data = data.removesuffix(b"\r")
+    return Place(number, offset, data) if data and not data.isspace() else None
+
+
+def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked | Fault:
+    """Whether a line can run: its custom_id and model, or what is wrong with it."""
+    line = place.number
+    if place.data is None:
+        return Fault(
+            code="line_too_long", line=line, message=f"The line is longer than {MAX_LINE_BYTES} bytes; shorten it."
+        )
+    try:
+        if not place.data.isascii():
+            place.data.decode("utf-8")
+        found = _input.decode(place.data)
+    except UnicodeDecodeError as exc:
+        return Fault(
+            code="invalid_encoding",
+            line=line,
+            message=f"The line is not UTF-8 (byte {exc.start + 1} of the line); save the file as UTF-8.",
+        )
+    except msgspec.ValidationError as exc:
+        return Fault(code="invalid_request", line=line, param=_param(exc), message=_missing(exc))
+    except (msgspec.DecodeError, RecursionError) as exc:
+        return Fault(
+            code="invalid_json_line", line=line, message=f"The line is not a JSON object: {_reason(exc)}."
+        )
+    return _check_fields(found, line, endpoint) or _check_body(found, line, endpoint, serves)
+
+
+def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:
+    if not found.custom_id:
+        return Fault(
+            code="missing_custom_id", line=line, param="custom_id", message="custom_id is empty; give each line its own."
+        )
+    if found.method != "POST":
+        return Fault(code="invalid_method", line=line, param="method", message="method must be 'POST'.")
+    if found.url != endpoint:
+        return Fault(
+            code="mismatched_endpoint",
+            line=line,
+            param="url",
+            message=f"url is '{found.url[:100]}' but the batch's endpoint is '{endpoint}'; they must be the same.",
+        )
+    return None
+
+
+def _check_body(found: _Input, line: int, endpoint: str, serves: Callable[[str], bool]) -> Checked | Fault:
+    try:
+        body = _body.decode(found.body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        return Fault(code="invalid_request", line=line, param="body", message=f"body is not right: {_reason(exc)}.")
+    if body.stream:
+        return Fault(
+            code="stream_not_supported",
+            line=line,
+            param="body.stream",
+            message="body.stream is true; a batch cannot stream. Leave it out.",
+        )
+    if endpoint == ENDPOINTS[0] and not body.messages:
+        return Fault(
+            code="invalid_request", line=line, param="body.messages", message="body.messages must be a non-empty list."
+        )
+    if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
+        return Fault(code="invalid_request", line=line, param="body.prompt", message="body.prompt is missing.")
+    if not serves(body.model):
+        return Fault(
+            code="model_not_found",
+            line=line,
+            param="body.model",
+            message=f"No enabled provider serves the model '{body.model[:100]}'; see `models` in the providers file.",
+        )
+    return Checked(found.custom_id, body.model)
+
+
+def _reason(exc: Exception) -> str:
+    return "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)[:200].rstrip(".")
+
+
+def _missing(exc: msgspec.ValidationError) -> str:
+    return f"{_reason(exc)}; a line needs custom_id, method, url and body."
+
+
+def _param(exc: msgspec.ValidationError) -> str | None:
+    return next((name for name in _Input.__struct_fields__ if f"`{name}`" in str(exc) or f"$.{name}" in str(exc)), None)
+
+
+def read_request(line: bytes) -> Request:
+    """What to send, from a line that passed `check`. Raises msgspec.DecodeError where it is none."""
+    found = _input.decode(line)
+    return Request(found.custom_id, _body.decode(found.body).model, bytes(found.body))
+
+
+def custom_id_of(line: bytes) -> str:
+    return _input.decode(line).custom_id
+
+
+def success_line(*, line_id: str, custom_id: str, request_id: str, body: bytes, routing: Routing) -> bytes:
+    """A line of the output file, newline included. `body` is the provider's JSON as it came."""
+    compact = msgspec.json.format(body, indent=-1) if b"\n" in body else body
+    return _line(line_id, custom_id, _response(200, request_id, msgspec.Raw(compact)), None, routing)
+
+
+def failure_line(*, line_id: str, custom_id: str, request_id: str, error: ProviderError, routing: Routing) -> bytes:
+    """A line of the error file: an HTTP answer as `response`, anything else as `error`."""
+    if error.http_status is None:
+        return _line(line_id, custom_id, None, {"code": error.code, "message": error.message}, routing)
+    body = error.body if isinstance(error.body, dict) else error.envelope()
+    return _line(line_id, custom_id, _response(error.http_status, request_id, body), None, routing)
+
+
+UNFINISHED = {
+    "x": ("batch_expired", "This request could not be executed before the completion window expired."),
+    "c": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
+}
+
+
+def unfinished_line(*, line_id: str, custom_id: str, state: str) -> bytes:
+    """A line of the error file for a job that never ended by itself."""
+    code, message = UNFINISHED[state]
+    return _line(line_id, custom_id, None, {"code": code, "message": message}, None)
+
+
+def _response(status: int, request_id: str, body: Any) -> dict[str, Any]:
+    return {"status_code": status, "request_id": request_id, "body": body}
+
+
+def _line(line_id: str, custom_id: str, response: Any, error: Any, routing: Routing | None) -> bytes:
+    line = {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
+    if routing is not None:
+        line["routing"] = routing
+    return _encode(line) + b"\n"

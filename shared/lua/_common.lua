@@ -1,0 +1,121 @@
+-- Stands before every script. ARGV[1] is the fleet's key prefix, ARGV[2] the arguments as one msgpack map.
+-- Redis' own TIME is the only clock. Key names: shared/keys.py.
+local P = ARGV[1] .. ':'
+local A = cmsgpack.unpack(ARGV[2])
+local call = redis.call
+
+local function now()
+  local t = call('TIME')
+  return tonumber(t[1]) + tonumber(t[2]) / 1e6
+end
+
+local function stamp(t) return string.format('%.6f', t) end
+
+local function batch_key(id) return P .. 'b:' .. id end
+
+-- a ref is BATCH/NUMBER
+local function shard_key(ref)
+  local id, n = string.match(ref, '^(.*)/(%d+)$')
+  return batch_key(id) .. ':s:' .. n, id
+end
+
+-- those of the jobs that have not ended
+local function pending(id, jobs)
+  local states, rest = batch_key(id) .. ':st', {}
+  for _, job in ipairs(jobs) do
+    if call('GETRANGE', states, job, job) == 'p' then rest[#rest + 1] = job end
+  end
+  return rest
+end
+
+-- a shard leaves the set it is in; what it counted for is given back
+local function leave(ref, key, id, state)
+  if state == 'hinted' then
+    call('ZREM', P .. 'hints', ref)
+  elseif state == 'leased' then
+    call('ZREM', P .. 'leases', ref)
+    call('HINCRBY', batch_key(id), 'leases', -1)
+  elseif state == 'later' then
+    call('ZREM', P .. 'later', ref)
+  end
+  if state == 'hinted' or state == 'leased' then
+    call('DECRBY', P .. 'load', call('HGET', key, 'n'))
+  end
+end
+
+local function set_jobs(key, jobs)
+  call('HSET', key, 'jobs', cjson.encode(jobs), 'n', #jobs)
+end
+
+local function new_shard(id, jobs)
+  local n = call('HINCRBY', batch_key(id), 'serial', 1)
+  local ref = id .. '/' .. n
+  local key = shard_key(ref)
+  call('SADD', batch_key(id) .. ':sh', n)
+  set_jobs(key, jobs)
+  return ref, key
+end
+
+local function drop_shard(ref)
+  local key, id = shard_key(ref)
+  call('DEL', key)
+  call('SREM', batch_key(id) .. ':sh', string.match(ref, '(%d+)$'))
+end
+
+local function make_ready(ref, key, jobs)
+  set_jobs(key, jobs)
+  call('HSET', key, 'state', 'ready')
+  call('RPUSH', P .. 'ready', ref)
+end
+
+-- what is terminal goes after its retention
+local function keep_for_retention(key)
+  local seconds = math.floor(cjson.decode(call('HGET', key, 'spec')).retention_s)
+  call('EXPIRE', key, seconds)
+  call('EXPIRE', key .. ':ta', seconds)
+end
+
+local function due_now(id) call('ZADD', P .. 'chores', stamp(now()), id) end
+
+-- a closing batch is finalized as soon as nobody holds a lease of it
+local function close_if_drained(id)
+  local b = call('HMGET', batch_key(id), 'closing', 'leases')
+  if b[1] and b[1] ~= '' and tonumber(b[2] or '0') <= 0 then due_now(id) end
+end
+
+local function begin_closing(id, why, grace_s)
+  local key = batch_key(id)
+  call('HSET', key, 'closing', why)
+  call('LREM', P .. 'active', 0, id)
+  call('ZREM', P .. 'windows', id)
+  call('ZADD', P .. 'closing', stamp(now() + grace_s), id)
+  close_if_drained(id)
+end
+
+-- total capacity of the workers heard from of late
+local function prune_workers(t, timeout_s)
+  local gone = call('ZRANGEBYSCORE', P .. 'alive', '-inf', stamp(t - timeout_s))
+  for _, id in ipairs(gone) do
+    call('ZREM', P .. 'alive', id)
+    call('HDEL', P .. 'workers', id)
+  end
+  return #gone
+end
+
+local function sum_capacity()
+  local sum = 0
+  for _, id in ipairs(call('ZRANGE', P .. 'alive', 0, -1)) do
+    sum = sum + tonumber(string.match(call('HGET', P .. 'workers', id) or '', '^(%d+) ') or '0')
+  end
+  call('SET', P .. 'capacity', sum)
+end
+
+local function holds(key, token)
+  local s = call('HMGET', key, 'state', 'token')
+  return s[1] == 'leased' and tonumber(s[2]) == token
+end
+
+-- who has the batch's chore now?
+local function has_chore(id, token)
+  return tonumber(call('HGET', batch_key(id), 'chore_token') or '-1') == token
+end

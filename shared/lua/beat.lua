@@ -1,0 +1,12 @@
+-- {id, record, capacity, timeout_s}; without a record the worker says goodbye
+local t = now()
+if A.record then
+  call('HSET', P .. 'workers', A.id, A.capacity .. ' ' .. A.record)
+  call('ZADD', P .. 'alive', stamp(t), A.id)
+else
+  call('HDEL', P .. 'workers', A.id)
+  call('ZREM', P .. 'alive', A.id)
+end
+prune_workers(t, A.timeout_s)
+sum_capacity()
+return 1

@@ -1,0 +1,44 @@
+-- {shard_size, least, most, hint_timeout_s} -> refs to hint at
+local t = now()
+local capacity = tonumber(call('GET', P .. 'capacity') or '0')
+local load = tonumber(call('GET', P .. 'load') or '0')
+local refs = {}
+
+local function hint(ref, key, n)
+  call('HSET', key, 'state', 'hinted')
+  call('ZADD', P .. 'hints', stamp(t + A.hint_timeout_s), ref)
+  load = call('INCRBY', P .. 'load', n)
+  refs[#refs + 1] = ref
+end
+
+-- first what was handed out before and came back
+while load < capacity and #refs < A.most do
+  local ref = call('LPOP', P .. 'ready')
+  if not ref then break end
+  local key = shard_key(ref)
+  local s = call('HMGET', key, 'state', 'n')
+  if s[1] == 'ready' then hint(ref, key, tonumber(s[2])) end
+end
+
+-- then fresh jobs, batch by batch in turn
+local workers = math.max(1, call('ZCARD', P .. 'alive'))
+while load < capacity and #refs < A.most do
+  local id = call('LMOVE', P .. 'active', P .. 'active', 'LEFT', 'RIGHT')
+  if not id then break end
+  local key = batch_key(id)
+  local b = call('HMGET', key, 'status', 'closing', 'cursor', 'total')
+  local cursor, total = tonumber(b[3] or '0'), tonumber(b[4] or '0')
+  if b[1] ~= 'in_progress' or b[2] ~= '' or cursor >= total then
+    call('LREM', P .. 'active', 0, id)
+  else
+    local left = total - cursor
+    local size = math.min(left, A.shard_size, math.max(A.least, math.ceil(left / (2 * workers))))
+    local jobs = {}
+    for i = 1, size do jobs[i] = cursor + i - 1 end
+    call('HSET', key, 'cursor', cursor + size)
+    if cursor + size >= total then call('LREM', P .. 'active', 0, id) end
+    local ref, shard = new_shard(id, jobs)
+    hint(ref, shard, size)
+  end
+end
+return refs

@@ -1,0 +1,8 @@
+-- {id, batch, until} -> 1, or 0 where there is no such file
+local key = P .. 'f:' .. A.id
+if call('EXISTS', key) == 0 then return 0 end
+call('ZADD', key .. ':p', A['until'], A.batch)
+call('EXPIREAT', key .. ':p', math.ceil(A['until']))
+local left = call('TTL', key .. ':c')
+if left >= 0 and now() + left < A['until'] then call('EXPIREAT', key .. ':c', math.ceil(A['until'])) end
+return 1

@@ -1,0 +1,371 @@
+"""The ledger on Redis or Valkey: every change is one Lua script, and Redis' own TIME is the only clock."""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from shared import ledger as contract
+from shared.jobs import (
+    PENDING,
+    SEGMENT,
+    Batch,
+    BatchSpec,
+    BatchStatus,
+    Chore,
+    Claim,
+    Fault,
+    Finished,
+    History,
+    Moments,
+    Outcome,
+    Reaped,
+    Segment,
+    Slip,
+    Split,
+    Tally,
+    Usage,
+    WorkerRecord,
+)
+from shared.keys import Keys
+from shared.ledger import Held
+from shared.redis_client import store_errors
+from shared.scripts import Scripts
+
+_WRITER_TTL_S = 86_400
+_EARLY_S = 0.005  # a Celery timer may fire this much before the due time
+_PLACE = struct.Struct(">II")
+_HELD: dict[str, Held] = {"h": "held", "c": "closing", "l": "lost"}
+_NONE = Slip(index=0, offset=0, length=0).history
+
+_spec = msgspec.json.Decoder(BatchSpec)
+_history = msgspec.json.Decoder(History)
+_faults = msgspec.json.Decoder(tuple[Fault, ...])
+_worker = msgspec.json.Decoder(WorkerRecord)
+
+
+class _FinishReply(msgspec.Struct):
+    accepted: str
+    segments: str
+    open: bool
+    hungry: bool
+
+
+_reply = msgspec.msgpack.Decoder(_FinishReply)
+
+
+class RedisLedger:
+    """The contract: `shared.ledger.Ledger`. `client` must not repeat commands by itself."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "le") -> None:
+        self._redis = client
+        self._keys = Keys(prefix)
+        self._run = Scripts(client, prefix).run
+
+    # batches
+
+    def create(self, spec: BatchSpec) -> Batch:
+        self._run(
+            "create",
+            id=spec.id,
+            owner=spec.owner,
+            spec=msgspec.json.encode(spec),
+            window_s=spec.window_s,
+        )
+        batch = self.get(spec.id)
+        assert batch is not None  # noqa: S101  just written, and kept for its window at least
+        return batch
+
+    def get(self, batch_id: str) -> Batch | None:
+        return self._load([batch_id])[0]
+
+    def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[Batch], bool]:
+        found: list[Batch] = []
+        upper = f"({after}" if after else "+"
+        while len(found) <= limit:
+            with store_errors():
+                ids = self._redis.zrevrangebylex(self._keys.batches(owner), upper, "-", start=0, num=limit + 1)
+            if not ids:
+                break
+            names = [_text(i) for i in ids]
+            gone = []
+            for name, batch in zip(names, self._load(names), strict=True):
+                gone.append(name) if batch is None else found.append(batch)
+            if gone:  # past its retention
+                with store_errors():
+                    self._redis.zrem(self._keys.batches(owner), *gone)
+            upper = f"({names[-1]}"
+        return found[:limit], len(found) > limit
+
+    def _load(self, ids: Sequence[str]) -> list[Batch | None]:
+        pipe = self._redis.pipeline(transaction=False)
+        for batch_id in ids:
+            pipe.hgetall(self._keys.batch(batch_id))
+            pipe.hgetall(self._keys.tallies(batch_id))
+        with store_errors():
+            rows = pipe.execute()
+        return [
+            _batch(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)
+        ]
+
+    def cancel(self, batch_id: str) -> Batch | None:
+        self._run("cancel", id=batch_id, grace_s=contract.CLOSING_GRACE_S)
+        return self.get(batch_id)
+
+    # chores
+
+    def take_chore(self, lease_s: float) -> Chore | None:
+        row = self._run("take_chore", lease_s=lease_s)
+        if not row:
+            return None
+        return Chore(batch_id=row[0].decode(), kind=row[1].decode(), token=int(row[2]))
+
+    def keep_chore(self, chore: Chore, lease_s: float) -> bool:
+        return bool(self._run("keep_chore", id=chore.batch_id, token=chore.token, lease_s=lease_s))
+
+    def start(self, chore: Chore, *, index: bytes, model: str | None) -> bool:
+        return bool(self._run("start", id=chore.batch_id, token=chore.token, index=index, model=model or False))
+
+    def reject(self, chore: Chore, faults: Sequence[Fault]) -> bool:
+        return bool(
+            self._run(
+                "reject",
+                id=chore.batch_id,
+                token=chore.token,
+                errors=msgspec.json.encode(faults),
+            )
+        )
+
+    def seal(self, chore: Chore, segment: int) -> bool:
+        first = segment * SEGMENT
+        return bool(
+            self._run("seal", id=chore.batch_id, token=chore.token, first=first, last=first + SEGMENT - 1)
+        )
+
+    def end(self, chore: Chore) -> Batch | None:
+        ended = self._run("end", id=chore.batch_id, token=chore.token, segment=SEGMENT)
+        return self.get(chore.batch_id) if ended else None
+
+    # results
+
+    def segment(self, batch_id: str, number: int) -> Segment:
+        first = number * SEGMENT
+        last = first + SEGMENT - 1
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.getrange(self._keys.states(batch_id), first, last)
+        pipe.hgetall(self._keys.results(batch_id, number))
+        pipe.getrange(self._keys.index(batch_id), first * _PLACE.size, (last + 1) * _PLACE.size - 1)
+        pipe.getbit(self._keys.rolled(batch_id), number)
+        with store_errors():
+            states, results, index, rolled = pipe.execute()
+        return Segment(
+            first=first,
+            states=states.decode(),
+            results={int(job): line for job, line in results.items()},
+            slices=tuple(_PLACE.iter_unpack(index)),
+            rolled_up=bool(rolled),
+        )
+
+    def roll_up(self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]) -> bool:
+        first = number * SEGMENT
+        return bool(
+            self._run(
+                "roll_up",
+                id=batch_id,
+                segment=number,
+                first=first,
+                last=first + SEGMENT - 1,
+                output=output,
+                errors=errors,
+            )
+        )
+
+    # the fleet
+
+    def beat(self, worker: WorkerRecord) -> None:
+        self._run(
+            "beat",
+            id=worker.id,
+            record=msgspec.json.encode(worker),
+            capacity=worker.capacity,
+            timeout_s=contract.HEARTBEAT_TIMEOUT_S,
+        )
+
+    def retire(self, worker_id: str) -> None:
+        self._run("beat", id=worker_id, record=False, capacity=0, timeout_s=contract.HEARTBEAT_TIMEOUT_S)
+
+    def workers(self) -> list[WorkerRecord]:
+        with store_errors():
+            seconds, micros = self._redis.time()
+            since = seconds + micros / 1e6 - contract.HEARTBEAT_TIMEOUT_S
+            ids = self._redis.zrangebyscore(self._keys.alive, since, "+inf")
+            rows = self._redis.hmget(self._keys.workers, [_text(i) for i in ids]) if ids else []
+        return [_worker.decode(_text(row).split(" ", 1)[1]) for row in rows if row]
+
+    def feed(self, *, shard_size: int, most: int) -> list[str]:
+        refs = self._run(
+            "feed",
+            shard_size=shard_size,
+            least=min(contract.LEAST_SHARD, shard_size),
+            most=most,
+            hint_timeout_s=contract.HINT_TIMEOUT_S,
+        )
+        return [ref.decode() for ref in refs]
+
+    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
+        row = self._run("claim", ref=ref, holder=holder, lease_s=lease_s, tolerance_s=_EARLY_S)
+        if not row:
+            return None
+        spec = _spec.decode(row[2])
+        slips = [_slip(row[i], row[i + 1], row[i + 2]) for i in range(3, len(row), 3)]
+        return Claim(
+            ref=ref,
+            batch_id=spec.id,
+            token=int(row[0]),
+            endpoint=spec.endpoint,
+            input_file_id=spec.input_file_id,
+            claimed_at=float(row[1]),
+            slips=tuple(slips),
+        )
+
+    def decline(self, ref: str) -> None:
+        self._run("decline", ref=ref)
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
+        if not held:
+            return []
+        return [_HELD[c] for c in self._run("renew", held=list(held), lease_s=lease_s).decode()]
+
+    def release(self, ref: str, token: int) -> bool:
+        return bool(self._run("release", ref=ref, token=token))
+
+    def split(self, ref: str, token: int, split: Split) -> str | None:
+        new = self._run(
+            "split",
+            ref=ref,
+            token=token,
+            overdue_s=contract.OVERDUE_S,
+            **msgspec.structs.asdict(split),
+        )
+        return new.decode() if new else None
+
+    def finish(self, batch_id: str, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+        rows = [
+            (
+                o.index,
+                o.ok,
+                o.line,
+                o.provider,
+                o.usage.input_tokens,
+                o.usage.cached_tokens,
+                o.usage.output_tokens,
+                o.usage.reasoning_tokens,
+                False if o.cost_nanos is None else o.cost_nanos,
+                o.ref,
+                o.token,
+            )
+            for o in outcomes
+        ]
+        raw = self._run(
+            "finish",
+            id=batch_id,
+            writer=writer,
+            serial=serial,
+            outcomes=rows,
+            segment=SEGMENT,
+            writer_ttl_s=_WRITER_TTL_S,
+        )
+        reply = _reply.decode(raw)
+        return Finished(
+            accepted=tuple(flag == "1" for flag in reply.accepted),
+            segments=tuple(sorted(int(s) for s in reply.segments.split(",") if s)),
+            open=reply.open,
+            hungry=reply.hungry,
+        )
+
+    def answered_since(self, providers: Sequence[str], since: float) -> bool:
+        return bool(self._run("answered_since", providers=list(providers), since=since))
+
+    def lead(self, holder: str, for_s: float) -> bool:
+        return bool(self._run("lead", holder=holder, for_ms=int(for_s * 1000)))
+
+    def reap(self, *, most: int) -> Reaped:
+        counts = self._run(
+            "reap",
+            most=most,
+            heartbeat_timeout_s=contract.HEARTBEAT_TIMEOUT_S,
+            grace_s=contract.CLOSING_GRACE_S,
+        )
+        return Reaped(
+            recovered=counts[0], rehinted=counts[1], woken=counts[2], expired=counts[3], workers_lost=counts[4]
+        )
+
+    def ping(self) -> None:
+        with store_errors():
+            self._redis.set(self._keys.probe, PENDING, ex=60)
+
+
+def _text(raw: Any) -> str:
+    """redis-py's replies are bytes here, but typed as either."""
+    return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+
+def _slip(job: int, place: bytes, history: bytes | None) -> Slip:
+    offset, length = _PLACE.unpack(place)
+    return Slip(
+        index=int(job), offset=offset, length=length, history=_history.decode(history) if history else _NONE
+    )
+
+
+def _batch(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
+    def number(field: bytes) -> int:
+        return int(row.get(field, 0))
+
+    def moment(field: str) -> int | None:
+        value = row.get(field.encode())
+        return int(value) if value else None
+
+    return Batch(
+        spec=_spec.decode(row[b"spec"]),
+        status=BatchStatus(row[b"status"].decode()),
+        at=Moments(
+            created_at=number(b"created_at"),
+            expires_at=number(b"expires_at"),
+            **{name: moment(name) for name in Moments.__struct_fields__ if name not in {"created_at", "expires_at"}},
+        ),
+        total=number(b"total"),
+        completed=number(b"completed"),
+        failed=number(b"failed"),
+        output_lines=number(b"output_lines"),
+        error_lines=number(b"error_lines"),
+        output_bytes=number(b"output_bytes"),
+        error_bytes=number(b"error_bytes"),
+        model=row[b"model"].decode() if b"model" in row else None,
+        errors=_faults.decode(row[b"errors"]) if b"errors" in row else (),
+        tallies=_tallies(tallies),
+    )
+
+
+def _tallies(row: dict[bytes, bytes]) -> dict[str, Tally]:
+    fields: dict[str, dict[str, int]] = {}
+    for name, value in row.items():
+        provider, field = name.decode().split("|")
+        fields.setdefault(provider, {})[field] = int(value)
+    return {provider: _tally(found) for provider, found in sorted(fields.items())}
+
+
+def _tally(found: dict[str, int]) -> Tally:
+    def n(field: str) -> Any:
+        return found.get(field, 0)
+
+    return Tally(
+        completed=n("completed"),
+        failed=n("failed"),
+        usage=Usage(
+            input_tokens=n("in"), cached_tokens=n("cached"), output_tokens=n("out"), reasoning_tokens=n("reasoning")
+        ),
+        cost_nanos=n("cost"),
+        unpriced=n("unpriced"),
+    )

@@ -1,0 +1,36 @@
+"""The ledger's Lua scripts: loaded from `lua/`, called by name with keyword arguments as one msgpack map."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import redis
+from redis.commands.core import Script
+
+from shared.redis_client import store_errors
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@cache
+def source(name: str) -> str:
+    """The text of a script, what all of them share in front."""
+    folder = files("shared") / "lua"
+    return (folder / "_common.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+
+
+class Scripts:
+    """Runs scripts on one Redis under one key prefix; loads a script anew where the server has forgotten it."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._scripts: dict[str, Script] = {}
+
+    def run(self, name: str, **args: Any) -> Any:
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self._client.register_script(source(name))
+        with store_errors():
+            return script(args=[self._prefix, _pack(args)])

@@ -1,0 +1,127 @@
+"""The story of one attempt at one job: read its line, rank the providers, call, and say what came of it."""
+
+import secrets
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from shared.catalogue import Catalogue, Provider
+from shared.errors import ModelRefusedError, ProviderError
+from shared.ids import job_id
+from shared.jobs import Outcome, Slip, Usage
+from shared.lines import Request, Routing, failure_line, read_request, success_line
+from shared.money import cost_usd, format_usd, to_nanos
+from workers.routing import RoutedJob, rank
+from workers.transport import Answer
+
+Call = Callable[[Provider, str, bytes], Answer]
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One job of a claimed shard, with its line."""
+
+    batch_id: str
+    endpoint: str
+    slip: Slip
+    line: bytes
+    ref: str
+    token: int
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An attempt that brought no answer; what becomes of the job is decided elsewhere."""
+
+    job: Job
+    request: Request
+    provider: str
+    error: ProviderError
+
+
+def attempt(job: Job, catalogue: Catalogue, call: Call) -> Outcome | Failed:
+    """Ask the best provider; where it cannot serve this job at all (key, model), the next one at once."""
+    request = read_request(job.line)
+    history = job.slip.history
+    routed = RoutedJob(request.model, job.slip.index + history.attempts, history.tried)
+    error: ProviderError = ModelRefusedError(
+        f"No enabled provider serves the model '{request.model}'; see `models` in the providers file."
+    )
+    asked = ""
+    for provider in rank(catalogue.routing.strategy, routed, catalogue.providers):
+        asked = provider.id
+        try:
+            answer = call(provider, job.endpoint, request.body)
+        except ProviderError as exc:
+            error = exc
+            if exc.retryable or not exc.elsewhere:
+                break
+        else:
+            return _answered(job, request, provider, answer)
+    return Failed(job, request, asked, error)
+
+
+def _answered(job: Job, request: Request, provider: Provider, answer: Answer) -> Outcome:
+    cost = price(provider, request.model, answer)
+    routing = Routing(
+        provider=provider.id,
+        attempts=job.slip.history.attempts + 1,
+        duration_s=round(answer.duration_s, 4),
+        cost_usd=None if cost is None else format_usd(cost),
+    )
+    line = success_line(
+        line_id=job_id(job.batch_id, job.slip.index),
+        custom_id=request.custom_id,
+        request_id=answer.request_id or _request_id(),
+        body=answer.body,
+        routing=routing,
+    )
+    used = answer.usage
+    return Outcome(
+        index=job.slip.index,
+        ok=True,
+        line=line,
+        provider=provider.id,
+        usage=Usage(
+            input_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            output_tokens=used.completion_tokens,
+            reasoning_tokens=used.reasoning_tokens,
+        ),
+        cost_nanos=None if cost is None else to_nanos(cost),
+        ref=job.ref,
+        token=job.token,
+    )
+
+
+def price(provider: Provider, model: str, answer: Answer) -> Decimal | None:
+    """What the answer cost; None where the price or the usage is unknown."""
+    tariff = provider.price_of(model)
+    if tariff is None or not answer.usage.known:
+        return None
+    return cost_usd(
+        answer.usage.prompt_tokens,
+        answer.usage.completion_tokens,
+        per_1k_in=tariff.input,
+        per_1k_out=tariff.out,
+    )
+
+
+def given_up(failed: Failed) -> Outcome:
+    """The outcome of a job that fails for good: its line of the error file."""
+    job = failed.job
+    line = failure_line(
+        line_id=job_id(job.batch_id, job.slip.index),
+        custom_id=failed.request.custom_id,
+        request_id=failed.error.request_id or _request_id(),
+        error=failed.error,
+        routing=Routing(
+            provider=failed.provider or None, attempts=job.slip.history.attempts + 1, duration_s=0.0
+        ),
+    )
+    return Outcome(
+        index=job.slip.index, ok=False, line=line, provider=failed.provider, cost_nanos=0, ref=job.ref, token=job.token
+    )
+
+
+def _request_id() -> str:
+    return f"req_{secrets.token_hex(12)}"

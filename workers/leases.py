@@ -1,0 +1,69 @@
+"""The worker's thread that keeps what it holds: it renews leases, and its heartbeat tells the fleet it is alive."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from shared.errors import StoreUnavailableError
+from shared.jobs import WorkerRecord
+from shared.ledger import Held, Ledger
+from shared.logs import get_logger
+
+BEAT_S = 1.5
+
+_log = get_logger(__name__)
+
+
+class Holding(Protocol):
+    """A claimed shard, told what became of its lease."""
+
+    @property
+    def ref(self) -> str: ...
+
+    @property
+    def token(self) -> int: ...
+
+    def on_lease(self, state: Held) -> None: ...
+
+
+class Leases:
+    """Renews every third of a lease; beats in between."""
+
+    def __init__(self, ledger: Ledger, lease_s: float, record: Callable[[], WorkerRecord]) -> None:
+        self._ledger = ledger
+        self._lease_s = lease_s
+        self._record = record
+        self._held: dict[str, Holding] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="leases", daemon=True)
+
+    def start(self) -> None:
+        self._ledger.beat(self._record())
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The last word: nothing more is handed out on this worker's account."""
+        self._stopping.set()
+        try:
+            self._ledger.retire(self._record().id)
+        except StoreUnavailableError as exc:
+            _log.warning("store_away", error=exc.message)
+
+    def hold(self, holding: Holding) -> None:
+        self._held[holding.ref] = holding
+
+    def let_go(self, holding: Holding) -> None:
+        self._held.pop(holding.ref, None)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(min(BEAT_S, self._lease_s / 3)):
+            try:
+                self._ledger.beat(self._record())
+                holdings = list(self._held.values())
+                states = self._ledger.renew([(h.ref, h.token) for h in holdings], lease_s=self._lease_s)
+                for holding, state in zip(holdings, states, strict=True):
+                    holding.on_lease(state)
+            except StoreUnavailableError as exc:
+                _log.warning("store_away", error=exc.message)
+            except Exception:  # an edge: leases must be renewed whatever one answer brings
+                _log.exception("lease_keeper_failed")

@@ -1,0 +1,231 @@
+"""The run of one shard: its jobs side by side, failures split off as they come, release at the end."""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from shared.catalogue import Catalogue
+from shared.errors import StoreUnavailableError
+from shared.files import Files
+from shared.jobs import Claim, Outcome, Slip, Split
+from shared.ledger import Held, Ledger
+from shared.logs import get_logger
+from workers.calls import Calls, Lane
+from workers.execute import Call, Failed, Job, attempt, given_up
+from workers.retry import Decision, decide
+from workers.writer import Entry, Writer
+
+LINGER_S = 0.025
+"""Failures that come within this time ride in one shard; it delays no retry by more."""
+
+_log = get_logger(__name__)
+
+Retry = Callable[[str, float, Exception], None]
+"""Celery's own retry: (ref of the new shard, seconds until it is due, the error)."""
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a shard needs of its worker."""
+
+    ledger: Ledger
+    files: Files
+    calls: Calls
+    writer: Writer
+    call: Call
+    catalogue: Callable[[], Catalogue]
+    stopping: threading.Event
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    """A failed job and what was decided about it."""
+
+    failed: Failed
+    decision: Decision
+    since_s: float
+
+
+class ShardRun:
+    """One claimed shard in this process, from claim to release."""
+
+    def __init__(self, claim: Claim, parts: Parts, retry: Retry) -> None:
+        self._claim = claim
+        self._parts = parts
+        self._retry = retry
+        self._catalogue = parts.catalogue()
+        self._events: queue.SimpleQueue[bool | _Waiting | None] = queue.SimpleQueue()
+        self._closing = False
+        self._accepted = self._refused = self._split_off = self._unstarted = 0
+
+    @property
+    def ref(self) -> str:
+        return self._claim.ref
+
+    @property
+    def token(self) -> int:
+        return self._claim.token
+
+    def on_lease(self, state: Held) -> None:
+        """Not held any more, or the batch is closing: what runs may finish, nothing else starts."""
+        if state != "held":
+            self._closing = True
+
+    def run(self) -> None:
+        """Returns when every job has been written, split off, or left unstarted. Raises StoreUnavailableError."""
+        started = time.monotonic()
+        claim = self._claim
+        lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
+        for slip, line in zip(claim.slips, lines, strict=True):
+            self._submit(slip, line)
+        self._await(len(claim.slips))
+        self._parts.ledger.release(claim.ref, claim.token)
+        _log.info(
+            "shard_done",
+            shard=claim.ref,
+            jobs=len(claim.slips),
+            accepted=self._accepted,
+            refused=self._refused,
+            split_off=self._split_off,
+            unstarted=self._unstarted,
+            duration_s=round(time.monotonic() - started, 3),
+        )
+
+    def _submit(self, slip: Slip, line: bytes) -> None:
+        claim = self._claim
+        job = Job(claim.batch_id, claim.endpoint, slip, line, claim.ref, claim.token)
+        lane = Lane.RETRY if slip.history.attempts or slip.history.parked else Lane.FRESH
+        self._parts.calls.submit(lane, lambda: self._work(job))
+
+    # in a caller's thread
+
+    def _work(self, job: Job) -> None:
+        if self._closing or self._parts.stopping.is_set():
+            self._events.put(None)
+            return
+        try:
+            result = attempt(job, self._catalogue, self._parts.call)
+        except BaseException:
+            self._events.put(None)
+            raise
+        if isinstance(result, Outcome):
+            self._write(result)
+            return
+        decision = decide(result.error, job.slip.history, self._catalogue.retry, spread=random.random())
+        _log.info(
+            "attempt_failed",
+            shard=job.ref,
+            job=job.slip.index,
+            provider=result.provider,
+            attempt=job.slip.history.attempts + 1,
+            error=result.error.code,
+            status=result.error.http_status,
+            then=decision.kind,
+            delay_s=round(decision.delay_s, 3),
+        )
+        if decision.kind == "fail":
+            self._write(given_up(result))
+        else:
+            self._events.put(_Waiting(result, decision, time.monotonic()))
+
+    def _write(self, outcome: Outcome) -> None:
+        self._parts.writer.put(Entry(self._claim.batch_id, outcome, self._events.put))
+
+    # in the task's own thread
+
+    def _await(self, left: int) -> None:
+        waiting: list[_Waiting] = []
+        while left:
+            event = self._next(waiting)
+            if isinstance(event, _Waiting):
+                waiting.append(event)
+                continue
+            if waiting and event is _FLUSH:
+                left -= self._split(waiting)
+                waiting = []
+                continue
+            left -= 1
+            self._accepted += event is True
+            self._refused += event is False
+            self._unstarted += event is None
+
+    def _next(self, waiting: list[_Waiting]) -> object:
+        if not waiting:
+            return self._events.get()
+        patience_s = waiting[0].since_s + LINGER_S - time.monotonic()
+        try:
+            return self._events.get(timeout=max(0.0, patience_s)) if patience_s > 0 else self._events.get_nowait()
+        except queue.Empty:
+            return _FLUSH
+
+    def _split(self, waiting: list[_Waiting]) -> int:
+        """Jobs out of this shard's hands; those that turn out to fail for good come back as written outcomes."""
+        gone = 0
+        for decision, group in _by_fate(waiting):
+            jobs = group
+            if decision.kind == "doubt":
+                jobs = [w for w in group if not self._fails(w.failed)]
+            if jobs:
+                self._split_group(decision, jobs)
+            gone += len(jobs)
+        self._split_off += gone
+        return gone
+
+    def _fails(self, failed: Failed) -> bool:
+        history = failed.job.slip.history
+        tried = {*history.tried, failed.provider}
+        if not self._parts.ledger.answered_since(sorted(tried), history.since or self._claim.claimed_at):
+            return False
+        self._write(given_up(failed))
+        return True
+
+    def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
+        late_s = time.monotonic() - min(w.since_s for w in group)
+        split = Split(
+            kind="retry" if decision.kind == "retry" else "park",
+            jobs=tuple(w.failed.job.slip.index for w in group),
+            delay_s=max(0.0, decision.delay_s - late_s),
+            provider=group[0].failed.provider,
+            charged=decision.charged and decision.kind != "doubt",
+            anew=decision.kind == "doubt",
+        )
+        ref = self._parts.ledger.split(self._claim.ref, self._claim.token, split)
+        if ref is not None and split.kind == "retry":
+            self._retry(ref, split.delay_s, group[0].failed.error)
+
+
+_FLUSH = object()
+
+
+def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]]]:
+    """Groups that may ride together: the same decision, the same provider; of differing delays the longest."""
+    groups: dict[tuple[str, bool, str, float], list[_Waiting]] = {}
+    for w in waiting:
+        delay_s = w.decision.delay_s
+        step = round(delay_s, 1) if w.decision.kind == "retry" else delay_s // 5
+        groups.setdefault((w.decision.kind, w.decision.charged, w.failed.provider, step), []).append(w)
+    for group in groups.values():
+        yield max((w.decision for w in group), key=lambda d: d.delay_s), group
+
+
+def run_shard(  # noqa: PLR0913  a hint, a place to run it, and what to tell
+    ref: str, parts: Parts, *, holder: str, lease_s: float, retry: Retry, hold: Callable[[ShardRun, bool], None]
+) -> bool:
+    """What a hint leads to. False where there was nothing to do: no room here, or no claim to be had."""
+    if parts.stopping.is_set() or not parts.calls.has_room:
+        parts.ledger.decline(ref)
+        return False
+    claim = parts.ledger.claim(ref, holder=holder, lease_s=lease_s)
+    if claim is None:
+        return False
+    run = ShardRun(claim, parts, retry)
+    hold(run, True)  # noqa: FBT003
+    try:
+        run.run()
+    except StoreUnavailableError as exc:
+        _log.warning("shard_left_to_its_lease", shard=ref, error=exc.message)
+    finally:
+        hold(run, False)  # noqa: FBT003
+    return True
