@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -47,7 +47,9 @@ def read_hint(raw: Any) -> Hint:
     except msgspec.ValidationError as exc:
         raise HintError(f"a hint of unknown form was left alone: {exc}") from exc
     if hint.v != HINT_VERSION:
-        raise HintError(f"a hint of version {hint.v} was left alone; this process knows version {HINT_VERSION}")
+        raise HintError(
+            f"a hint of version {hint.v} was left alone; this process knows version {HINT_VERSION}"
+        )
     return hint
 
 
@@ -63,7 +65,7 @@ def _transport_options(role: Role) -> dict[str, Any]:
     }
 
 
-def celery_settings(settings: Settings, role: Role) -> Mapping[str, Any]:
+def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
     """Celery's configuration, in its own names. The reasons stand beside what is not the default."""
     return {
         "broker_url": settings.hints_url,
@@ -100,7 +102,9 @@ class Hints:
         sent = 0
         for ref in refs:
             try:
-                self._app.send_task(RUN_SHARD, args=[pack_hint(ref)], queue=BATCH_QUEUE, task_id=ref, retry=False)
+                self._app.send_task(
+                    RUN_SHARD, args=[pack_hint(ref)], queue=BATCH_QUEUE, task_id=ref, retry=False
+                )
             except (OperationalError, OSError) as exc:
                 _log.warning("hint_not_sent", ref=ref, error=type(exc).__name__)
                 break
@@ -127,7 +131,9 @@ def worker_command(settings: Settings, *, name: str | None, pool: str, concurren
     """
     if pool not in {"gevent", "threads"}:
         raise ConfigError(
-            [f"--pool {pool} is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`), more processes for more cores"]
+            [
+                f"--pool {pool} is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`), more processes for more cores"
+            ]
         )
     calls = concurrency or settings.concurrency
     node = name or f"w@{socket.gethostname()}-{os.getpid()}"

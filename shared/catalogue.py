@@ -100,13 +100,17 @@ class Provider(_Record):
         if self.api_key_env:
             key = (os.environ if environ is None else environ).get(self.api_key_env, "").strip()
             if not key:
-                raise ConfigError([f"provider {self.id}: the environment variable {self.api_key_env} is not set"])
+                raise ConfigError(
+                    [f"provider {self.id}: the environment variable {self.api_key_env} is not set"]
+                )
             return key
         if self.api_key_file:
             try:
                 return self.api_key_file.read_text(encoding="utf-8").strip()
             except OSError as exc:
-                raise ConfigError([f"provider {self.id}: api_key_file: {exc.strerror}: {self.api_key_file}"]) from exc
+                raise ConfigError(
+                    [f"provider {self.id}: api_key_file: {exc.strerror}: {self.api_key_file}"]
+                ) from exc
         return None
 
 
@@ -165,6 +169,19 @@ def load_catalogue(path: Path) -> Catalogue:
         return Catalogue.model_validate(raw)
     except ValidationError as exc:
         raise ConfigError(faults_of(exc, str(path))) from exc
+
+
+def load_fleet(settings: Settings, folder: Path | None = None) -> Catalogue:
+    """The providers file this process is to use. Raises ConfigError where there is none, or a faulty one."""
+    path = find_file(settings, folder)
+    if path is None:
+        raise ConfigError(
+            [
+                "no providers file: set LLM_EDGE_CONFIG, write ./providers.yaml (`llm-edge init` does it from the keys in"
+                " the environment), or run `llm-edge up`, which brings simulated providers"
+            ]
+        )
+    return load_catalogue(path)
 
 
 def _read(path: Path) -> Any:

@@ -23,7 +23,9 @@ class Settings(BaseModel):
     redis_url: str = Field("redis://127.0.0.1:6379/0", alias="REDIS_URL")
     broker_url: str | None = Field(None, alias="BROKER_URL")
     llm_edge_config: Path | None = Field(None, alias="LLM_EDGE_CONFIG")
-    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,32}$")] = Field("le", alias="LLM_EDGE_KEY_PREFIX")
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,32}$")] = Field(
+        "le", alias="LLM_EDGE_KEY_PREFIX"
+    )
 
     # the fleet
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LLM_EDGE_CONCURRENCY")
@@ -35,7 +37,6 @@ class Settings(BaseModel):
     max_file_bytes: Annotated[int, Field(ge=1)] = Field(200 * 1024 * 1024, alias="LLM_EDGE_MAX_FILE_BYTES")
     max_batch_jobs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(50_000, alias="LLM_EDGE_MAX_BATCH_JOBS")
     retention_s: Annotated[float, Field(ge=60)] = Field(7 * 86400.0, alias="LLM_EDGE_RETENTION_S")
-    completion_window_s: Annotated[float, Field(ge=1)] = Field(86400.0, alias="LLM_EDGE_COMPLETION_WINDOW_S")
 
     # what is said
     environment: str = Field("development", alias="ENVIRONMENT")

@@ -1,24 +1,24 @@
 """Every error this project raises on purpose, as one tree.
 
-    EdgeError
-    ├── ConfigError              environment or providers file: every fault at once
-    ├── RequestError             what the caller can mend (4xx)
-    │   ├── NotFoundError        404
-    │   ├── ConflictError        409
-    │   └── TooLargeError        413
-    ├── UnavailableError         503: not now; try again after retry_after_s
-    │   └── StoreUnavailableError    Redis did not answer, or refused to write
-    ├── StaleLeaseError          a claim that is no longer ours
-    ├── HintError                a Celery message of a version this process does not know
-    └── ProviderError            one call to one provider went wrong
-        ├── ProviderTimeoutError     retryable, counts against the breaker
-        ├── ProviderUnreachableError retryable, counts
-        ├── ProviderFailedError      5xx, 529, an answer that is none: retryable, counts
-        ├── RateLimitedError         429: retryable, a cool-down of its own, never charged to the job
-        ├── ProviderBusyError        408, 409, 425: retryable, does not count
-        ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve; another may
-        ├── ModelRefusedError        403, 404: this provider does not serve this model to us; another may
-        └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
+EdgeError
+├── ConfigError              environment or providers file: every fault at once
+├── RequestError             what the caller can mend (4xx)
+│   ├── NotFoundError        404
+│   ├── ConflictError        409
+│   └── TooLargeError        413
+├── UnavailableError         503: not now; try again after retry_after_s
+│   └── StoreUnavailableError    Redis did not answer, or refused to write
+├── StaleLeaseError          a claim that is no longer ours
+├── HintError                a Celery message of a version this process does not know
+└── ProviderError            one call to one provider went wrong
+    ├── ProviderTimeoutError     retryable, counts against the breaker
+    ├── ProviderUnreachableError retryable, counts
+    ├── ProviderFailedError      5xx, 529, an answer that is none: retryable, counts
+    ├── RateLimitedError         429: retryable, a cool-down of its own, never charged to the job
+    ├── ProviderBusyError        408, 409, 425: retryable, does not count
+    ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve; another may
+    ├── ModelRefusedError        403, 404: this provider does not serve this model to us; another may
+    └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
 """
 
 from typing import Any, ClassVar

@@ -51,7 +51,9 @@ def _compose(spec: BatchSpec, segment: Segment, files: Files) -> tuple[list[byte
     return output, errors
 
 
-def finalize(chore: Chore, batch: Batch, *, ledger: Ledger, files: Files, keep: Callable[[], bool]) -> Batch | None:
+def finalize(
+    chore: Chore, batch: Batch, *, ledger: Ledger, files: Files, keep: Callable[[], bool]
+) -> Batch | None:
     """Do the chore: every job into one of the two files, then the end. None where another has taken it over."""
     spec = batch.spec
     segments = -(-batch.total // SEGMENT)
@@ -74,7 +76,13 @@ def finalize(chore: Chore, batch: Batch, *, ledger: Ledger, files: Files, keep: 
 
 
 def _publish(  # noqa: PLR0913, PLR0917  the parts of a file record
-    batch: Batch, what: Literal["output", "error"], file_id: str, lines: int, size: int, files: Files, chunks: int
+    batch: Batch,
+    what: Literal["output", "error"],
+    file_id: str,
+    lines: int,
+    size: int,
+    files: Files,
+    chunks: int,
 ) -> None:
     if not lines:
         return

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from shared.broker import Hints
@@ -9,7 +10,7 @@ from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.errors import StoreUnavailableError
 from shared.files import Files
-from shared.finalize import finalize
+from shared.finalize import finalize, roll_up
 from shared.jobs import Chore
 from shared.ledger import Ledger
 from shared.logs import get_logger
@@ -43,6 +44,7 @@ class Housekeeper:
         self._settings = settings
         self._catalogue = catalogue
         self._holder = holder
+        self._whole: deque[tuple[str, int]] = deque()
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
@@ -57,6 +59,11 @@ class Housekeeper:
 
     def nudge(self) -> None:
         """Something is due: do not wait for the next tick."""
+        self._nudged.set()
+
+    def roll_up(self, batch_id: str, segment: int) -> None:
+        """A segment is whole: its results go into the files soon. What is forgotten here the batch's end does."""
+        self._whole.append((batch_id, segment))
         self._nudged.set()
 
     def feed(self) -> None:
@@ -81,6 +88,10 @@ class Housekeeper:
                     workers_lost=reaped.workers_lost,
                 )
             self.feed()
+        while self._whole:
+            batch_id, segment = self._whole.popleft()
+            if (batch := self._ledger.get(batch_id)) is not None:
+                roll_up(batch.spec, segment, ledger=self._ledger, files=self._files)
         while not self._stopping.is_set() and (chore := self._ledger.take_chore(CHORE_LEASE_S)) is not None:
             self._do(chore)
             self.feed()
@@ -103,6 +114,8 @@ class Housekeeper:
             )
         else:
             finalize(chore, batch, ledger=self._ledger, files=self._files, keep=keep)
+        if self._stopping.is_set():
+            self._ledger.keep_chore(chore, 0.0)  # due at once, for another process
         after = self._ledger.get(chore.batch_id)
         _log.info(
             "chore_done",

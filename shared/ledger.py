@@ -94,7 +94,9 @@ class Ledger(Protocol):
         """The states, results and slices of one segment."""
         ...
 
-    def roll_up(self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]) -> bool:
+    def roll_up(
+        self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]
+    ) -> bool:
         """The segment's results stand in the files now: drop them here. (lines, bytes) of each file. False if done before."""
         ...
 

@@ -105,7 +105,9 @@ def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked
     line = place.number
     if place.data is None:
         return Fault(
-            code="line_too_long", line=line, message=f"The line is longer than {MAX_LINE_BYTES} bytes; shorten it."
+            code="line_too_long",
+            line=line,
+            message=f"The line is longer than {MAX_LINE_BYTES} bytes; shorten it.",
         )
     try:
         if not place.data.isascii():
@@ -129,7 +131,10 @@ def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked
 def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:
     if not found.custom_id:
         return Fault(
-            code="missing_custom_id", line=line, param="custom_id", message="custom_id is empty; give each line its own."
+            code="missing_custom_id",
+            line=line,
+            param="custom_id",
+            message="custom_id is empty; give each line its own.",
         )
     if found.method != "POST":
         return Fault(code="invalid_method", line=line, param="method", message="method must be 'POST'.")
@@ -147,7 +152,9 @@ def _check_body(found: _Input, line: int, endpoint: str, serves: Callable[[str],
     try:
         body = _body.decode(found.body)
     except (msgspec.DecodeError, RecursionError) as exc:
-        return Fault(code="invalid_request", line=line, param="body", message=f"body is not right: {_reason(exc)}.")
+        return Fault(
+            code="invalid_request", line=line, param="body", message=f"body is not right: {_reason(exc)}."
+        )
     if body.stream:
         return Fault(
             code="stream_not_supported",
@@ -157,10 +164,15 @@ def _check_body(found: _Input, line: int, endpoint: str, serves: Callable[[str],
         )
     if endpoint == ENDPOINTS[0] and not body.messages:
         return Fault(
-            code="invalid_request", line=line, param="body.messages", message="body.messages must be a non-empty list."
+            code="invalid_request",
+            line=line,
+            param="body.messages",
+            message="body.messages must be a non-empty list.",
         )
     if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
-        return Fault(code="invalid_request", line=line, param="body.prompt", message="body.prompt is missing.")
+        return Fault(
+            code="invalid_request", line=line, param="body.prompt", message="body.prompt is missing."
+        )
     if not serves(body.model):
         return Fault(
             code="model_not_found",
@@ -180,7 +192,10 @@ def _missing(exc: msgspec.ValidationError) -> str:
 
 
 def _param(exc: msgspec.ValidationError) -> str | None:
-    return next((name for name in _Input.__struct_fields__ if f"`{name}`" in str(exc) or f"$.{name}" in str(exc)), None)
+    return next(
+        (name for name in _Input.__struct_fields__ if f"`{name}`" in str(exc) or f"$.{name}" in str(exc)),
+        None,
+    )
 
 
 def read_request(line: bytes) -> Request:
@@ -199,7 +214,9 @@ def success_line(*, line_id: str, custom_id: str, request_id: str, body: bytes, 
     return _line(line_id, custom_id, _response(200, request_id, msgspec.Raw(compact)), None, routing)
 
 
-def failure_line(*, line_id: str, custom_id: str, request_id: str, error: ProviderError, routing: Routing) -> bytes:
+def failure_line(
+    *, line_id: str, custom_id: str, request_id: str, error: ProviderError, routing: Routing
+) -> bytes:
     """A line of the error file: an HTTP answer as `response`, anything else as `error`."""
     if error.http_status is None:
         return _line(line_id, custom_id, None, {"code": error.code, "message": error.message}, routing)

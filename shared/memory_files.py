@@ -35,7 +35,9 @@ class MemoryFiles:
 
     def get(self, file_id: str) -> FileRecord | None:
         record = self._records.get(file_id)
-        expired = record is not None and record.expires_at is not None and record.expires_at <= self._clock.now()
+        expired = (
+            record is not None and record.expires_at is not None and record.expires_at <= self._clock.now()
+        )
         return None if expired else record
 
     def page(
@@ -49,14 +51,17 @@ class MemoryFiles:
         found = [
             r
             for r in mine
-            if purpose in {None, r.purpose} and (after is None or (r.id > after if ascending else r.id < after))
+            if purpose in {None, r.purpose}
+            and (after is None or (r.id > after if ascending else r.id < after))
         ]
         return found[:limit], len(found) > limit
 
     def read(self, file_id: str, chunks: int) -> Iterator[bytes]:
         self._sweep()
         if chunks and file_id not in self._chunks:
-            raise NotFoundError(f"The contents of file '{file_id}' are gone; they were deleted or have expired.")
+            raise NotFoundError(
+                f"The contents of file '{file_id}' are gone; they were deleted or have expired."
+            )
         for n in range(chunks):
             yield self._chunks[file_id].get(n, b"")
 

@@ -120,7 +120,9 @@ class MemoryLedger:
         return found.view if found is not None and found.keep_until > self._now() else None
 
     def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[Batch], bool]:
-        mine = [b.view for b in self._batches.values() if b.view.spec.owner == owner and self.get(b.view.spec.id)]
+        mine = [
+            b.view for b in self._batches.values() if b.view.spec.owner == owner and self.get(b.view.spec.id)
+        ]
         mine.sort(key=lambda view: view.spec.id, reverse=True)
         found = [view for view in mine if after is None or view.spec.id < after]
         return found[:limit], len(found) > limit
@@ -167,7 +169,9 @@ class MemoryLedger:
             self._chores[batch_id] = now + lease_s
             batch.chore_token += 1
             return Chore(
-                batch_id=batch_id, kind="validate" if kind == "validate" else "finalize", token=batch.chore_token
+                batch_id=batch_id,
+                kind="validate" if kind == "validate" else "finalize",
+                token=batch.chore_token,
             )
         return None
 
@@ -256,7 +260,9 @@ class MemoryLedger:
             rolled_up=number in batch.rolled,
         )
 
-    def roll_up(self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]) -> bool:
+    def roll_up(
+        self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]
+    ) -> bool:
         batch = self._batches.get(batch_id)
         first, last = number * SEGMENT, (number + 1) * SEGMENT
         if batch is None or not batch.states[first:last] or PENDING in batch.states[first:last]:
@@ -453,7 +459,9 @@ class MemoryLedger:
                 if (held := self._held(outcome.ref, outcome.token)) is not None:
                     held[1].counted -= 1
             if outcome.provider:
-                tallies[outcome.provider] = _booked(tallies.get(outcome.provider, Tally()), outcome, first=first)
+                tallies[outcome.provider] = _booked(
+                    tallies.get(outcome.provider, Tally()), outcome, first=first
+                )
                 if outcome.ok:
                     self._served[outcome.provider] = self._now()
         if batch is None:
@@ -465,7 +473,10 @@ class MemoryLedger:
         )
         whole = [s for s in touched if PENDING not in batch.states[s * SEGMENT : (s + 1) * SEGMENT]]
         is_open = batch.claimable
-        if batch.view.status is BatchStatus.IN_PROGRESS and batch.view.completed + batch.view.failed == view.total:
+        if (
+            batch.view.status is BatchStatus.IN_PROGRESS
+            and batch.view.completed + batch.view.failed == view.total
+        ):
             batch.reach(BatchStatus.FINALIZING, "finalizing_at", self._now())
             self._chores[view.spec.id] = self._now()
             is_open = False
@@ -523,7 +534,9 @@ class MemoryLedger:
 
 def _after(before: History | None, split: Split, claimed_at: float) -> History:
     history = before or History(since=claimed_at)
-    tried = tuple(p for p in history.tried if p != split.provider) + ((split.provider,) if split.provider else ())
+    tried = tuple(p for p in history.tried if p != split.provider) + (
+        (split.provider,) if split.provider else ()
+    )
     attempts = history.attempts + (1 if split.charged else 0)
     since = history.since
     if split.anew:
@@ -531,7 +544,10 @@ def _after(before: History | None, split: Split, claimed_at: float) -> History:
     if since == 0.0 and attempts > 0:
         since = claimed_at
     return History(
-        attempts=attempts, since=since, tried=tried, parked=history.parked + (1 if split.kind == "park" or not split.charged else 0)
+        attempts=attempts,
+        since=since,
+        tried=tried,
+        parked=history.parked + (1 if split.kind == "park" or not split.charged else 0),
     )
 
 

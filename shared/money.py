@@ -5,7 +5,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 NANOS_PER_DOLLAR = 1_000_000_000
 
 
-def cost_usd(prompt_tokens: int, completion_tokens: int, *, per_1k_in: Decimal, per_1k_out: Decimal) -> Decimal:
+def cost_usd(
+    prompt_tokens: int, completion_tokens: int, *, per_1k_in: Decimal, per_1k_out: Decimal
+) -> Decimal:
     """`tokens x price / 1000` for both directions, exact."""
     return (prompt_tokens * per_1k_in + completion_tokens * per_1k_out) / 1000
 

@@ -47,8 +47,14 @@ def store_errors() -> Iterator[None]:
         ) from exc
     except redis.exceptions.NoScriptError:
         raise
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError) as exc:
-        raise StoreUnavailableError(f"Redis cannot be reached or written to ({type(exc).__name__}); try again.") from exc
+    except (
+        redis.exceptions.ConnectionError,
+        redis.exceptions.TimeoutError,
+        redis.exceptions.ReadOnlyError,
+    ) as exc:
+        raise StoreUnavailableError(
+            f"Redis cannot be reached or written to ({type(exc).__name__}); try again."
+        ) from exc
     except redis.exceptions.ResponseError as exc:
         if "OOM" in str(exc) or "maxmemory" in str(exc):
             raise StoreUnavailableError(

@@ -45,7 +45,7 @@ class RedisFiles:
             "publish",
             id=record.id,
             owner=record.owner,
-            record=msgspec.json.encode(record),
+            record=msgspec.json.encode(record).decode(),
             expires_at=record.expires_at or False,
         )
 
@@ -90,7 +90,9 @@ class RedisFiles:
             yield from self._chunks(file_id, numbers, sparse=True)
 
     def slices(self, file_id: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        wanted = sorted({n for at, size in places for n in range(at // CHUNK_BYTES, (at + size - 1) // CHUNK_BYTES + 1)})
+        wanted = sorted(
+            {n for at, size in places for n in range(at // CHUNK_BYTES, (at + size - 1) // CHUNK_BYTES + 1)}
+        )
         chunks = dict(zip(wanted, self._chunks(file_id, wanted, sparse=False), strict=True))
         return [_cut(chunks, at, size) for at, size in places]
 
@@ -101,7 +103,9 @@ class RedisFiles:
         with store_errors():
             rows: Any = self._redis.hmget(key, [str(n) for n in numbers])
         if any(row is None for row in rows) and not (sparse and self._present(key)):
-            raise NotFoundError(f"The contents of file '{file_id}' are gone; they were deleted or have expired.")
+            raise NotFoundError(
+                f"The contents of file '{file_id}' are gone; they were deleted or have expired."
+            )
         return [zstandard.decompress(row) if row else b"" for row in rows]
 
     def _present(self, key: str) -> bool:

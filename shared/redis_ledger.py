@@ -71,7 +71,7 @@ class RedisLedger:
             "create",
             id=spec.id,
             owner=spec.owner,
-            spec=msgspec.json.encode(spec),
+            spec=msgspec.json.encode(spec).decode(),
             window_s=spec.window_s,
         )
         batch = self.get(spec.id)
@@ -86,7 +86,9 @@ class RedisLedger:
         upper = f"({after}" if after else "+"
         while len(found) <= limit:
             with store_errors():
-                ids = self._redis.zrevrangebylex(self._keys.batches(owner), upper, "-", start=0, num=limit + 1)
+                ids = self._redis.zrevrangebylex(
+                    self._keys.batches(owner), upper, "-", start=0, num=limit + 1
+                )
             if not ids:
                 break
             names = [_text(i) for i in ids]
@@ -106,9 +108,7 @@ class RedisLedger:
             pipe.hgetall(self._keys.tallies(batch_id))
         with store_errors():
             rows = pipe.execute()
-        return [
-            _batch(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)
-        ]
+        return [_batch(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)]
 
     def cancel(self, batch_id: str) -> Batch | None:
         self._run("cancel", id=batch_id, grace_s=contract.CLOSING_GRACE_S)
@@ -126,7 +126,9 @@ class RedisLedger:
         return bool(self._run("keep_chore", id=chore.batch_id, token=chore.token, lease_s=lease_s))
 
     def start(self, chore: Chore, *, index: bytes, model: str | None) -> bool:
-        return bool(self._run("start", id=chore.batch_id, token=chore.token, index=index, model=model or False))
+        return bool(
+            self._run("start", id=chore.batch_id, token=chore.token, blob=index, model=model or False)
+        )
 
     def reject(self, chore: Chore, faults: Sequence[Fault]) -> bool:
         return bool(
@@ -134,7 +136,7 @@ class RedisLedger:
                 "reject",
                 id=chore.batch_id,
                 token=chore.token,
-                errors=msgspec.json.encode(faults),
+                errors=msgspec.json.encode(faults).decode(),
             )
         )
 
@@ -168,7 +170,9 @@ class RedisLedger:
             rolled_up=bool(rolled),
         )
 
-    def roll_up(self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]) -> bool:
+    def roll_up(
+        self, batch_id: str, number: int, *, output: tuple[int, int], errors: tuple[int, int]
+    ) -> bool:
         first = number * SEGMENT
         return bool(
             self._run(
@@ -188,7 +192,7 @@ class RedisLedger:
         self._run(
             "beat",
             id=worker.id,
-            record=msgspec.json.encode(worker),
+            record=msgspec.json.encode(worker).decode(),
             capacity=worker.capacity,
             timeout_s=contract.HEARTBEAT_TIMEOUT_S,
         )
@@ -256,7 +260,7 @@ class RedisLedger:
             (
                 o.index,
                 o.ok,
-                o.line,
+                o.line.decode("utf-8", "replace"),
                 o.provider,
                 o.usage.input_tokens,
                 o.usage.cached_tokens,
@@ -299,7 +303,11 @@ class RedisLedger:
             grace_s=contract.CLOSING_GRACE_S,
         )
         return Reaped(
-            recovered=counts[0], rehinted=counts[1], woken=counts[2], expired=counts[3], workers_lost=counts[4]
+            recovered=counts[0],
+            rehinted=counts[1],
+            woken=counts[2],
+            expired=counts[3],
+            workers_lost=counts[4],
         )
 
     def ping(self) -> None:
@@ -333,7 +341,11 @@ def _batch(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
         at=Moments(
             created_at=number(b"created_at"),
             expires_at=number(b"expires_at"),
-            **{name: moment(name) for name in Moments.__struct_fields__ if name not in {"created_at", "expires_at"}},
+            **{
+                name: moment(name)
+                for name in Moments.__struct_fields__
+                if name not in {"created_at", "expires_at"}
+            },
         ),
         total=number(b"total"),
         completed=number(b"completed"),
@@ -364,7 +376,10 @@ def _tally(found: dict[str, int]) -> Tally:
         completed=n("completed"),
         failed=n("failed"),
         usage=Usage(
-            input_tokens=n("in"), cached_tokens=n("cached"), output_tokens=n("out"), reasoning_tokens=n("reasoning")
+            input_tokens=n("in"),
+            cached_tokens=n("cached"),
+            output_tokens=n("out"),
+            reasoning_tokens=n("reasoning"),
         ),
         cost_nanos=n("cost"),
         unpriced=n("unpriced"),

@@ -28,9 +28,10 @@ class Scripts:
         self._prefix = prefix
         self._scripts: dict[str, Script] = {}
 
-    def run(self, name: str, **args: Any) -> Any:
+    def run(self, name: str, *, blob: bytes = b"", **args: Any) -> Any:
+        """Text and numbers go as `args`; Redis' msgpack knows no binary strings, so bytes go beside them as `blob`."""
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._client.register_script(source(name))
         with store_errors():
-            return script(args=[self._prefix, _pack(args)])
+            return script(args=[self._prefix, _pack(args), blob])

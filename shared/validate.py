@@ -50,7 +50,9 @@ def validate(
     except NotFoundError as exc:
         found.faults = [Fault(code="file_not_found", message=exc.message, param="input_file_id")]
     if not found.faults and not found.total:
-        found.faults = [Fault(code="empty_file", message="The input file has no lines; put one request on each line.")]
+        found.faults = [
+            Fault(code="empty_file", message="The input file has no lines; put one request on each line.")
+        ]
     if found.faults:
         if ledger.reject(chore, found.faults):
             files.unpin(spec.input_file_id, spec.id)

@@ -80,7 +80,9 @@ class Calls:
                     work = self._lanes[lane].popleft()
                     self._in_flight += 1
                     self._batch_in_flight += lane is not Lane.INTERACTIVE
-                    if self._next_lane() is not None:  # a sleeper may have been woken for what it could not take then
+                    if (
+                        self._next_lane() is not None
+                    ):  # a sleeper may have been woken for what it could not take then
                         self._changed.notify()
                     return lane, work
                 self._changed.wait()

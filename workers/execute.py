@@ -119,7 +119,13 @@ def given_up(failed: Failed) -> Outcome:
         ),
     )
     return Outcome(
-        index=job.slip.index, ok=False, line=line, provider=failed.provider, cost_nanos=0, ref=job.ref, token=job.token
+        index=job.slip.index,
+        ok=False,
+        line=line,
+        provider=failed.provider,
+        cost_nanos=0,
+        ref=job.ref,
+        token=job.token,
     )
 
 

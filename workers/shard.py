@@ -156,7 +156,11 @@ class ShardRun:
             return self._events.get()
         patience_s = waiting[0].since_s + LINGER_S - time.monotonic()
         try:
-            return self._events.get(timeout=max(0.0, patience_s)) if patience_s > 0 else self._events.get_nowait()
+            return (
+                self._events.get(timeout=max(0.0, patience_s))
+                if patience_s > 0
+                else self._events.get_nowait()
+            )
         except queue.Empty:
             return _FLUSH
 
@@ -211,7 +215,13 @@ def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]
 
 
 def run_shard(  # noqa: PLR0913  a hint, a place to run it, and what to tell
-    ref: str, parts: Parts, *, holder: str, lease_s: float, retry: Retry, hold: Callable[[ShardRun, bool], None]
+    ref: str,
+    parts: Parts,
+    *,
+    holder: str,
+    lease_s: float,
+    retry: Retry,
+    hold: Callable[[ShardRun, bool], None],
 ) -> bool:
     """What a hint leads to. False where there was nothing to do: no room here, or no claim to be had."""
     if parts.stopping.is_set() or not parts.calls.has_room:

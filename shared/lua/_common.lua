@@ -1,4 +1,4 @@
--- Stands before every script. ARGV[1] is the fleet's key prefix, ARGV[2] the arguments as one msgpack map.
+-- Stands before every script. ARGV[1] is the fleet's key prefix, ARGV[2] the arguments as one msgpack map, ARGV[3] bytes.
 -- Redis' own TIME is the only clock. Key names: shared/keys.py.
 local P = ARGV[1] .. ':'
 local A = cmsgpack.unpack(ARGV[2])

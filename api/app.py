@@ -1,0 +1,52 @@
+"""The composition root of the API: every part is made here, once. It never calls a provider and never imports the workers."""
+
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import problems
+from api.guard import Guard
+from api.parts import Parts
+from api.routes import batches, files, health
+from shared.broker import make_sender, process_id
+from shared.catalogue import load_fleet
+from shared.config import Settings
+from shared.housekeeper import Housekeeper
+from shared.redis_client import connect
+from shared.redis_files import RedisFiles
+from shared.redis_ledger import RedisLedger
+
+_ABOUT = (
+    "Submit LLM completions, one or fifty thousand, over OpenAI's own wire. Point the `base_url` of any OpenAI SDK at"
+    " `/v1`."
+)
+
+
+def make_parts(settings: Settings) -> Parts:
+    """Raises ConfigError where there is no usable providers file."""
+    catalogue = load_fleet(settings)
+    client = connect(settings.redis_url, role="api")
+    ledger = RedisLedger(client, settings.key_prefix)
+    store = RedisFiles(client, settings.key_prefix)
+    housekeeper = Housekeeper(ledger, store, make_sender(settings), settings, lambda: catalogue, process_id())
+    return Parts(settings, ledger, store, housekeeper, importlib.metadata.version("llm-edge-agent"))
+
+
+def make_app(parts: Parts) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.housekeeper.start()
+        yield
+        parts.housekeeper.stop()
+
+    app = FastAPI(
+        title="LLM Edge Agent", version=parts.version, description=_ABOUT, lifespan=lifespan, redoc_url=None
+    )
+    app.state.parts = parts
+    problems.install(app)
+    for module in (files, batches, health):
+        app.include_router(module.router)
+    app.add_middleware(Guard)
+    return app

@@ -1,0 +1,147 @@
+"""OpenAI's Files API: upload, list, retrieve, contents, delete."""
+
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from api.parts import OWNER, FromApp, Parts
+from api.query import ascending_of, limit_of
+from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, parse
+from api.upload import Uploaded, receive
+from shared.errors import NotFoundError, RequestError
+from shared.files import CHUNK_BYTES, FileRecord
+from shared.ids import new_file_id
+
+MAX_PAGE = 10_000
+
+router = APIRouter(prefix="/v1/files", tags=["Files"], responses=ERRORS)
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["purpose", "file"],
+                    "properties": {
+                        "purpose": {"type": "string", "enum": ["batch"]},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=_FORM)
+async def create_file(request: Request, parts: FromApp) -> FileObject:
+    """Upload a `.jsonl` file of requests, one JSON object a line, with `purpose=batch`. Streams; up to 200 MB."""
+    file_id = new_file_id()
+    uploaded = await receive(request, parts.files, file_id, max_bytes=parts.settings.max_file_bytes)
+    try:
+        record = _record(file_id, uploaded, parts)
+    except RequestError:
+        parts.files.discard(file_id)
+        raise
+    parts.files.publish(record)
+    return FileObject.of(record)
+
+
+def _record(file_id: str, uploaded: Uploaded, parts: Parts) -> FileRecord:
+    purpose = uploaded.fields.get("purpose")
+    if purpose is None:
+        raise RequestError(
+            "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
+        )
+    if purpose != "batch":
+        raise RequestError(
+            f"Invalid 'purpose': '{purpose[:50]}' is not served here; the only purpose is 'batch', for the endpoints"
+            " /v1/chat/completions and /v1/completions.",
+            param="purpose",
+            code="invalid_value",
+        )
+    created_at = int(time.time())
+    return FileRecord(
+        id=file_id,
+        owner=OWNER,
+        filename=uploaded.filename,
+        purpose="batch",
+        bytes=uploaded.size,
+        created_at=created_at,
+        expires_at=created_at + (_expiry_s(uploaded.fields) or int(parts.settings.retention_s)),
+        chunks=uploaded.chunks,
+        chunk_bytes=CHUNK_BYTES,
+    )
+
+
+def _expiry_s(fields: dict[str, str]) -> int | None:
+    given = {
+        name: fields[f"expires_after[{name}]"]
+        for name in ("anchor", "seconds")
+        if f"expires_after[{name}]" in fields
+    }
+    return parse(ExpiresAfter, given).seconds if given else None
+
+
+@router.get("")
+def list_files(
+    parts: FromApp,
+    purpose: str | None = None,
+    after: str | None = None,
+    limit: str | None = None,
+    order: str | None = None,
+) -> FileList:
+    """The files, newest first unless `order=asc`."""
+    records, more = parts.files.page(
+        OWNER,
+        purpose=purpose,
+        after=after,
+        limit=limit_of(limit, default=MAX_PAGE, most=MAX_PAGE),
+        ascending=ascending_of(order),
+    )
+    data = [FileObject.of(record) for record in records]
+    return FileList(
+        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+    )
+
+
+def find(parts: Parts, file_id: str) -> FileRecord:
+    """Raises NotFoundError, in the same words whether it never was, is gone, or is another's."""
+    record = parts.files.get(file_id)
+    if record is None or record.owner != OWNER:
+        raise NotFoundError(f"No such File object: {file_id[:100]}", param="id")
+    return record
+
+
+@router.get("/{file_id}")
+def retrieve_file(file_id: str, parts: FromApp) -> FileObject:
+    return FileObject.of(find(parts, file_id))
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: str, parts: FromApp) -> FileDeleted:
+    """Delete a file. A batch that is running from it goes on."""
+    find(parts, file_id)
+    parts.files.delete(file_id)
+    return FileDeleted(id=file_id)
+
+
+@router.get("/{file_id}/content", response_class=StreamingResponse)
+def file_content(file_id: str, parts: FromApp) -> StreamingResponse:
+    """The file's bytes."""
+    record = find(parts, file_id)
+    chunks = parts.files.read(record.id, record.chunks)
+    first = next(chunks, b"")  # what is gone is a 404, not a broken stream
+
+    def stream() -> Iterator[bytes]:
+        yield first
+        yield from (chunk for chunk in chunks if chunk)
+
+    headers = {"Content-Length": str(record.bytes)}
+    return StreamingResponse(stream(), media_type="application/octet-stream", headers=headers)

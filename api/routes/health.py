@@ -1,0 +1,28 @@
+"""Liveness and readiness."""
+
+from fastapi import APIRouter, Response
+
+from api.parts import FromApp
+from api.schema import Health, Readiness
+from shared.errors import StoreUnavailableError
+
+router = APIRouter(prefix="/health", tags=["Health"])
+
+
+@router.get("")
+async def health(parts: FromApp) -> Health:
+    """The process is alive."""
+    return Health(version=parts.version)
+
+
+@router.get("/ready", responses={503: {"model": Readiness}})
+def ready(parts: FromApp, response: Response) -> Readiness:
+    """Redis can be reached and written to. How many workers are alive stands in the body, not in the status."""
+    try:
+        parts.ledger.ping()
+        workers = len(parts.ledger.workers())
+    except StoreUnavailableError as exc:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+        return Readiness(status="not_ready", redis=exc.message, workers=0)
+    return Readiness(status="ready", redis="ok", workers=workers)

@@ -1,0 +1,1 @@
+"""The embedded default: what `llm-edge up` starts on one machine, keeps alive, and takes down again."""

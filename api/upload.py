@@ -1,0 +1,183 @@
+"""Streaming multipart uploads: the file goes to the store chunk by chunk and never sits in memory, or on disk, whole."""
+
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+import msgspec
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from shared.errors import RequestError, TooLargeError
+from shared.files import CHUNK_BYTES, Files
+
+_WRITE_BYTES = 16 * CHUNK_BYTES
+_MAX_FIELD_BYTES = 16 * 1024
+_MAX_HEADER_BYTES = 8 * 1024
+_DRAIN_BYTES = 512 * 1024 * 1024
+"""A file that is too large is read to its end up to here, so that the client hears why instead of a reset."""
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """What came: the form's text fields, and the file's name, size in bytes and number of chunks."""
+
+    fields: dict[str, str]
+    filename: str
+    size: int
+    chunks: int
+
+
+class _Form:
+    """Collects what the parser calls back; `take` hands over file bytes as they come."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.filename: str | None = None
+        self.ended = False
+        self._data = bytearray()
+        self._name = b""
+        self._header = [b"", b""]
+        self._disposition = b""
+        self._in_file = False
+        self._field = bytearray()
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data
+
+    def on_part_begin(self) -> None:
+        self._disposition, self._in_file = b"", False
+        self._field.clear()
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] = self._bounded(self._header[0] + data[start:end])
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] = self._bounded(self._header[1] + data[start:end])
+
+    @staticmethod
+    def _bounded(value: bytes) -> bytes:
+        if len(value) > _MAX_HEADER_BYTES:
+            raise RequestError("A header of the form is too long.", code="invalid_multipart")
+        return value
+
+    def on_header_end(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1]
+        self._header = [b"", b""]
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"")
+        if self._name == b"file":
+            if self.filename is not None:
+                raise RequestError(
+                    "Send one 'file' part, not several.", param="file", code="invalid_multipart"
+                )
+            self._in_file = True
+            self.filename = options.get(b"filename", b"upload").decode("utf-8", "replace")[:255] or "upload"
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._data += data[start:end]
+            return
+        self._field += data[start:end]
+        if len(self._field) > _MAX_FIELD_BYTES:
+            raise RequestError("A field of the form is too long.", code="invalid_multipart")
+
+    def on_part_end(self) -> None:
+        if not self._in_file:
+            if len(self.fields) >= 32:  # noqa: PLR2004  no known client sends more than three
+                raise RequestError("The form has too many fields.", code="invalid_multipart")
+            self.fields[self._name.decode("utf-8", "replace")] = self._field.decode("utf-8", "replace")
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _parser(request: Request, form: _Form) -> MultipartParser:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise RequestError(
+            "Send the file as multipart/form-data with the parts 'purpose' and 'file'.",
+            code="invalid_multipart",
+        )
+    return MultipartParser(
+        options[b"boundary"],
+        {
+            "on_part_begin": form.on_part_begin,
+            "on_part_data": form.on_part_data,
+            "on_part_end": form.on_part_end,
+            "on_header_field": form.on_header_field,
+            "on_header_value": form.on_header_value,
+            "on_header_end": form.on_header_end,
+            "on_headers_finished": form.on_headers_finished,
+            "on_end": form.on_end,
+        },
+    )
+
+
+async def receive(request: Request, files: Files, file_id: str, *, max_bytes: int) -> Uploaded:
+    """Take in one upload as the chunks of `file_id`; nothing of it shows until it is published.
+
+    Raises RequestError for a form that is none or is cut short, TooLargeError beyond `max_bytes`; either way, and when
+    the client goes away, what was stored is discarded.
+    """
+    try:
+        return await _receive(request, files, file_id, max_bytes)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(files.discard, file_id)
+        raise
+
+
+async def _receive(request: Request, files: Files, file_id: str, max_bytes: int) -> Uploaded:
+    form = _Form()
+    stored, size = 0, 0
+    buffer = bytearray()
+    async for piece in _pieces(request, form):
+        size += len(piece)
+        if size > max_bytes:
+            buffer.clear()
+            if size > _DRAIN_BYTES:
+                break
+            continue
+        buffer += piece
+        while len(buffer) >= _WRITE_BYTES:
+            stored += await _store(files, file_id, stored, bytes(buffer[:_WRITE_BYTES]))
+            del buffer[:_WRITE_BYTES]
+    if size > max_bytes:
+        raise TooLargeError(
+            f"The file has more than {max_bytes:,} bytes; split it into several.",
+            param="file",
+            code="file_too_large",
+        )
+    if not form.ended:
+        raise RequestError("The upload was cut short; send it again.", param="file", code="invalid_multipart")
+    if form.filename is None:
+        raise RequestError(
+            "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
+        )
+    if buffer:
+        stored += await _store(files, file_id, stored, bytes(buffer))
+    return Uploaded(form.fields, form.filename, size, stored)
+
+
+async def _pieces(request: Request, form: _Form) -> AsyncIterator[bytes]:
+    parser = _parser(request, form)
+    try:
+        async for data in request.stream():
+            parser.write(data)
+            yield form.take()
+        parser.finalize()
+    except FormParserError as exc:
+        raise RequestError(f"The form cannot be read: {exc}.", code="invalid_multipart") from exc
+    except ClientDisconnect as exc:
+        raise RequestError("The upload was cut short; send it again.", code="invalid_multipart") from exc
+
+
+async def _store(files: Files, file_id: str, first: int, data: bytes) -> int:
+    chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+    await anyio.to_thread.run_sync(files.put, file_id, first, chunks)
+    return len(chunks)

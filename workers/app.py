@@ -1,0 +1,121 @@
+"""`celery -A workers.app worker -P gevent`: the Celery application of the fleet. Nothing is read before a worker starts."""
+
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker.consumer import Consumer
+
+from shared.broker import celery_settings, worker_command
+from shared.config import Settings, load_settings
+from shared.errors import ConfigError
+from shared.logs import configure_logging, get_logger
+from workers.runtime import Runtime
+from workers.tasks import register
+
+_SWEEP_S = 60.0
+_log = get_logger(__name__)
+
+
+class _Process:
+    """What this process has made so far; the app itself must exist at import for Celery to find it."""
+
+    settings: Settings | None = None
+    runtime: Runtime | None = None
+
+
+def _settings() -> Settings:
+    if _Process.settings is None:
+        _Process.settings = load_settings()
+    return _Process.settings
+
+
+def _defaults() -> dict[str, Any]:
+    return celery_settings(_settings(), "worker")
+
+
+def _runtime() -> Runtime:
+    if _Process.runtime is None:
+        raise RuntimeError("the worker has not started")
+    return _Process.runtime
+
+
+class SweepUnacked(bootsteps.StartStopStep):
+    """Gives back messages that a dead worker never acknowledged: under gevent Celery itself does not while slots are free."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Consumer) -> None:
+        self._entry = parent.timer.call_repeatedly(_SWEEP_S, self._sweep, (parent,))
+
+    def stop(self, parent: Consumer) -> None:  # noqa: ARG002  Celery's signature
+        entry = getattr(self, "_entry", None)
+        if entry is not None:
+            entry.cancel()
+
+    @staticmethod
+    def _sweep(parent: Consumer) -> None:
+        channel = getattr(getattr(parent, "task_consumer", None), "channel", None)
+        restore = getattr(getattr(channel, "qos", None), "restore_visible", None)
+        if restore is not None:
+            try:
+                restore()
+            except (OSError, ConnectionError) as exc:
+                _log.warning("sweep_failed", error=type(exc).__name__)
+
+
+def _pool_name(sender: Any) -> str:
+    module = (
+        type(sender.pool).__module__ if getattr(sender, "pool", None) else str(sender.pool_cls.__module__)
+    )
+    return module.rpartition(".")[2].replace("thread", "threads")
+
+
+def _start(sender: Any, **_: Any) -> None:
+    pool = _pool_name(sender)
+    try:
+        worker_command(_settings(), name=None, pool=pool, concurrency=None)  # refuses pools that cannot work
+        if pool == "gevent":
+            _assert_patched()
+        _Process.runtime = Runtime(_settings(), app, pool)
+        _Process.runtime.start()
+    except ConfigError as exc:
+        sys.stderr.write(f"llm-edge worker cannot start:\n{exc}\n")
+        raise SystemExit(1) from exc
+
+
+def _assert_patched() -> None:
+    from gevent import monkey  # noqa: PLC0415  only where gevent is the pool
+
+    if not monkey.is_module_patched("socket"):
+        raise ConfigError(
+            ["the gevent pool needs patching first: start through `llm-edge worker` or the `celery` command"]
+        )
+
+
+def _stopping(**_: Any) -> None:
+    if _Process.runtime is not None:
+        _Process.runtime.begin_stop()
+
+
+def _stop(**_: Any) -> None:
+    if _Process.runtime is not None:
+        _Process.runtime.stop()
+
+
+def _logging(**_: Any) -> None:
+    try:
+        configure_logging(_settings(), part="worker")
+    except ConfigError as exc:
+        sys.stderr.write(f"llm-edge worker cannot start:\n{exc}\n")
+        raise SystemExit(1) from exc
+
+
+app = Celery("llm_edge")
+app.add_defaults(_defaults)
+app.steps["consumer"].add(SweepUnacked)
+register(app, _runtime)
+signals.setup_logging.connect(_logging, weak=False)
+signals.worker_ready.connect(_start, weak=False)
+signals.worker_shutting_down.connect(_stopping, weak=False)
+signals.worker_shutdown.connect(_stop, weak=False)

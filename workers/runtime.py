@@ -1,0 +1,111 @@
+"""The composition root of a worker process: every part is made here, once, and handed down."""
+
+import importlib.metadata
+import threading
+import time
+
+from celery import Celery
+
+from shared.broker import Hint, Hints, process_id
+from shared.catalogue import load_fleet
+from shared.config import Settings
+from shared.housekeeper import Housekeeper
+from shared.jobs import Finished, WorkerRecord
+from shared.logs import get_logger
+from shared.redis_client import connect
+from shared.redis_files import RedisFiles
+from shared.redis_ledger import RedisLedger
+from workers.calls import Calls
+from workers.leases import Leases
+from workers.shard import Parts, Retry, ShardRun, run_shard
+from workers.transport import Transport
+from workers.writer import Writer
+
+_log = get_logger(__name__)
+
+
+class Runtime:
+    """One worker's parts, from start to stop."""
+
+    def __init__(self, settings: Settings, app: Celery, pool: str) -> None:
+        self.settings = settings
+        self._pool = pool
+        self._holder = process_id()
+        self._started_at = time.time()
+        client = connect(settings.redis_url, role="worker", max_connections=settings.concurrency + 32)
+        self._ledger = RedisLedger(client, settings.key_prefix)
+        files = RedisFiles(client, settings.key_prefix)
+        self._catalogue = load_fleet(settings)
+        self._calls = Calls(settings.concurrency)
+        self._transport = Transport(concurrency=settings.concurrency)
+        self._writer = Writer(self._ledger, self._holder, self._after_write)
+        self._leases = Leases(self._ledger, settings.lease_s, self._record)
+        self._housekeeper = Housekeeper(
+            self._ledger, files, Hints(app), settings, lambda: self._catalogue, self._holder
+        )
+        self._parts = Parts(
+            ledger=self._ledger,
+            files=files,
+            calls=self._calls,
+            writer=self._writer,
+            call=self._transport.call,
+            catalogue=lambda: self._catalogue,
+            stopping=threading.Event(),
+        )
+
+    def start(self) -> None:
+        self._calls.start()
+        self._writer.start()
+        self._leases.start()
+        self._housekeeper.start()
+        self._housekeeper.nudge()
+        _log.info(
+            "worker_started", worker=self._holder, pool=self._pool, concurrency=self.settings.concurrency
+        )
+
+    def begin_stop(self) -> None:
+        """Calls in flight finish; what has not started is handed back."""
+        self._parts.stopping.set()
+        self._leases.stop()
+
+    def stop(self) -> None:
+        self.begin_stop()
+        self._writer.stop()
+        self._housekeeper.stop()
+        self._calls.stop()
+        self._transport.close()
+        _log.info("worker_stopped", worker=self._holder)
+
+    def run_shard(self, hint: Hint, retry: Retry) -> bool:
+        return run_shard(
+            hint.ref,
+            self._parts,
+            holder=self._holder,
+            lease_s=self.settings.lease_s,
+            retry=retry,
+            hold=self._hold,
+        )
+
+    def _hold(self, run: ShardRun, held: bool) -> None:  # noqa: FBT001
+        if held:
+            self._leases.hold(run)
+        else:
+            self._leases.let_go(run)
+
+    def _after_write(self, batch_id: str, finished: Finished) -> None:
+        for segment in finished.segments:
+            self._housekeeper.roll_up(batch_id, segment)
+        if finished.hungry and not self._parts.stopping.is_set():
+            self._housekeeper.feed()
+        if not finished.open:
+            self._housekeeper.nudge()
+
+    def _record(self) -> WorkerRecord:
+        return WorkerRecord(
+            id=self._holder,
+            pool=self._pool,
+            concurrency=self._calls.size,
+            capacity=2 * self._calls.batch_size,
+            version=importlib.metadata.version("llm-edge-agent"),
+            started_at=self._started_at,
+        )
