@@ -1,0 +1,39 @@
+"""Whether a job could run now, asked over HTTP as any client would."""
+
+import http.client
+import json
+
+_TIMEOUT_S = 0.8
+
+
+def url_of(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def why_not_ready(host: str, port: int) -> str | None:
+    """None once `GET /health/ready` answers 200 with a worker; else what is missing, in words."""
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health/ready")
+        response = connection.getresponse()
+        return judge(response.status, response.read(65536))
+    except (OSError, http.client.HTTPException):
+        return "the API does not answer yet"
+    finally:
+        connection.close()
+
+
+def judge(status: int, body: bytes) -> str | None:
+    """The same from the answer: its status and its body `{"status", "redis", "workers"}`."""
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        return f"the API answers /health/ready with {status} and no JSON: is it another program's port?"
+    workers = told.get("workers")
+    if isinstance(workers, int) and workers < 1:
+        return "no worker has reported yet"
+    return (
+        None if status == http.client.OK else f"the API is not ready ({status}, redis: {told.get('redis')})"
+    )

@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.catalogue import Retry
+from shared.errors import (
+    KeyRefusedError,
+    ProviderBusyError,
+    ProviderFailedError,
+    RateLimitedError,
+    RequestRefusedError,
+)
+from shared.jobs import History
+from workers.retry import OUTAGE_PAUSE_S, backoff_s, decide, outage_pause_s
+
+RETRY = Retry()
+
+
+def test_the_schedule() -> None:
+    assert [backoff_s(RETRY, n) for n in range(1, 10)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+@pytest.mark.parametrize(("attempts", "delay_s"), [(0, 0.1), (1, 0.2), (2, 0.4)])
+def test_a_failure_is_retried_by_the_schedule(attempts: int, delay_s: float) -> None:
+    decision = decide(ProviderFailedError("x"), History(attempts=attempts), RETRY, spread=0.5)
+    assert (decision.kind, decision.delay_s, decision.charged) == ("retry", delay_s, True)
+
+
+def test_after_four_attempts_a_failure_is_in_doubt() -> None:
+    decision = decide(ProviderFailedError("x"), History(attempts=3), RETRY, spread=0.5)
+    assert decision.kind == "doubt"
+    assert decision.delay_s > 0
+    assert decide(ProviderBusyError("x"), History(attempts=3), RETRY, spread=0.5).kind == "fail"
+
+
+@pytest.mark.parametrize("error", [RequestRefusedError("x"), KeyRefusedError("x")])
+def test_a_final_error_is_never_retried(error: RequestRefusedError | KeyRefusedError) -> None:
+    assert decide(error, History(), RETRY, spread=0.5).kind == "fail"
+
+
+def test_a_429_is_not_charged_and_waits_as_long_as_it_was_told() -> None:
+    short = decide(RateLimitedError("x", retry_after_s=2.5), History(attempts=3), RETRY, spread=0.5)
+    assert (short.kind, short.delay_s, short.charged) == ("retry", 2.5, False)
+    long = decide(RateLimitedError("x", retry_after_s=90), History(attempts=3), RETRY, spread=0.5)
+    assert (long.kind, long.delay_s, long.charged) == ("park", 90, False)
+
+
+def test_retry_after_lengthens_a_back_off() -> None:
+    assert decide(ProviderFailedError("x", retry_after_s=3), History(), RETRY, spread=0.5).delay_s == 3
+    assert decide(ProviderFailedError("x", retry_after_s=0.01), History(), RETRY, spread=0.5).delay_s == 0.1
+    assert decide(ProviderFailedError("x", retry_after_s=30), History(), RETRY, spread=0.5).kind == "park"
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_pauses_grow_to_a_minute_and_are_spread(times: int, spread: float) -> None:
+    pause_s = outage_pause_s(RETRY, times, spread)
+    whole = min(0.5 * 2.0 ** min(times, 10), OUTAGE_PAUSE_S)
+    assert whole / 2 <= pause_s <= whole
