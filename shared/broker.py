@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from shared.config import Settings
@@ -19,6 +19,8 @@ from shared.redis_client import Role
 BATCH_QUEUE = "batch"
 INTERACTIVE_QUEUE = "interactive"
 RUN_SHARD = "llm_edge.run_shard"
+
+_EXCHANGE = Exchange("llm_edge", type="direct")
 
 HINT_VERSION = 1
 
@@ -78,7 +80,7 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
         "task_store_errors_even_if_ignored": False,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_queues": [Queue(INTERACTIVE_QUEUE), Queue(BATCH_QUEUE)],
+        "task_queues": [Queue(name, _EXCHANGE, routing_key=name) for name in (INTERACTIVE_QUEUE, BATCH_QUEUE)],
         "task_default_queue": BATCH_QUEUE,
         "task_send_sent_event": True,
         "worker_send_task_events": True,

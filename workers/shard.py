@@ -22,6 +22,9 @@ from workers.writer import Entry, Writer
 LINGER_S = 0.025
 """Failures that come within this time ride in one shard; it delays no retry by more."""
 
+STUCK_S = 2.0
+"""While Redis refuses answers for longer than this, no new call starts: its answer could not be kept."""
+
 _log = get_logger(__name__)
 
 Retry = Callable[[str, float, Exception], None]
@@ -102,7 +105,7 @@ class ShardRun:
     # in a caller's thread
 
     def _work(self, job: Job) -> None:
-        if self._closing or self._parts.stopping.is_set():
+        if self._closing or self._parts.stopping.is_set() or self._parts.writer.stuck_s > STUCK_S:
             self._events.put(None)
             return
         try:

@@ -28,6 +28,7 @@ class Group(NamedTuple):
     """A part's process group. `born` tells its leader from another process that got the same number later."""
 
     pgid: int
+    name: str
     born: str
     last: bool
     """Ended after all others: the server that they write to."""
@@ -41,7 +42,7 @@ def dump(groups: Iterable[Group]) -> bytes:
 def parse(line: bytes) -> list[Group]:
     """What `dump` wrote; nothing where the line is damaged."""
     try:
-        return [Group(int(pgid), str(born), bool(last)) for pgid, born, last in json.loads(line)]
+        return [Group(int(pgid), str(name), str(born), bool(last)) for pgid, name, born, last in json.loads(line)]
     except (ValueError, TypeError):
         return []
 

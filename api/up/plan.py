@@ -11,11 +11,14 @@ from api.up.parts import Part, Role
 from api.up.simulated import simulator_argv
 from api.up.valkey import Instance, Server, answers
 
-API_GRACE_S = 10.0
+API_GRACE_S = 25.0
+"""Longer than the server itself gives its open requests."""
 SERVER_GRACE_S = 10.0
 SIMULATOR_GRACE_S = 3.0
 
-_SERVER_ENV = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"})
+_SERVER_ENV = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+)
 """What the server is given of the environment; API keys are none of its business."""
 
 

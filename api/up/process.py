@@ -38,9 +38,9 @@ class Process:
     @property
     def group(self) -> Group | None:
         """What the janitor has to know; None while nothing runs."""
-        return (
-            None if self._popen is None else Group(self._popen.pid, self._born, self.part.role is Role.SERVER)
-        )
+        if self._popen is None:
+            return None
+        return Group(self._popen.pid, self.part.name, self._born, self.part.role is Role.SERVER)
 
     def start(self, log: Path, register: Callable[[], None]) -> None:
         """Start it behind its gate, `register()`, then let it loose. `group` is set when `register` is called."""

@@ -34,7 +34,9 @@ def examine(url: str) -> Findings:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as exc:
         return Findings([f"{shown}: cannot be reached: {exc}"])
     except redis.exceptions.RedisError as exc:
-        return Findings([], [f"{shown}: reached, but INFO is refused, so that it could not be checked: {exc}"])
+        return Findings(
+            [], [f"{shown}: reached, but INFO is refused, so that it could not be checked: {exc}"]
+        )
     finally:
         client.close()
         client.connection_pool.disconnect()
@@ -57,7 +59,9 @@ def judge(shown: str, info: Mapping[str, Any]) -> Findings:
     if not int(info.get("maxmemory", 0)):
         warnings.append(f"{shown}: no maxmemory is set, so the server may use all of the machine's memory")
     if not int(info.get("aof_enabled", 0)):
-        warnings.append(f"{shown}: the append-only file is off, so a restart of the server may lose accepted jobs")
+        warnings.append(
+            f"{shown}: the append-only file is off, so a restart of the server may lose accepted jobs"
+        )
     return Findings(faults, warnings)
 
 

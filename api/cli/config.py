@@ -1,0 +1,94 @@
+"""`llm-edge config check`: every fault of environment and providers file at once."""
+
+import os
+from collections.abc import Callable, Mapping
+
+import typer
+
+from api.up.redis_check import Findings, examine
+from shared.catalogue import Catalogue, find_file, load_catalogue
+from shared.config import Settings, load_settings
+from shared.errors import ConfigError
+
+app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look at the configuration."""
+
+
+@app.command("check")
+def check() -> None:
+    """Check environment, providers file, API keys and, with REDIS_URL set, the server. Exit code 1 if anything is wrong."""
+    findings, notes = inspect(os.environ)
+    for line in notes:
+        print(line)
+    for line in findings.warnings:
+        print(f"warning: {line}")
+    for line in findings.faults:
+        print(f"fault: {line}")
+    if findings.faults:
+        count = len(findings.faults)
+        print(f"{count} fault{'s' if count != 1 else ''} found", flush=True)
+        raise typer.Exit(1)
+    print("the configuration is in order", flush=True)
+
+
+def inspect(
+    environ: Mapping[str, str], ask: Callable[[str], Findings] = examine
+) -> tuple[Findings, list[str]]:
+    """All findings, and notes on what was looked at. `ask` looks at a Redis server."""
+    findings, notes = Findings(), []
+    settings = _settings(environ, findings)
+    file = find_file(settings)
+    if file is None:
+        notes.append(
+            "providers: none configured; `llm-edge up` will simulate some, `llm-edge init` writes providers.yaml"
+        )
+    else:
+        try:
+            catalogue = load_catalogue(file)
+        except ConfigError as exc:
+            findings.faults.extend(exc.faults)
+        else:
+            notes.append(f"providers: {len(catalogue.providers)} in {file}")
+            _check_keys(catalogue, environ, findings)
+    for name in ("REDIS_URL", "BROKER_URL"):
+        url = environ.get(name, "")
+        if not url.startswith(("redis://", "rediss://", "unix://")) or (
+            name != "REDIS_URL" and url == environ.get("REDIS_URL")
+        ):
+            continue
+        asked = ask(url)
+        findings.faults.extend(f"{name}: {line}" for line in asked.faults)
+        findings.warnings.extend(f"{name}: {line}" for line in asked.warnings)
+    if not environ.get("REDIS_URL"):
+        notes.append("server: REDIS_URL is not set; `llm-edge up` will run an embedded one")
+    return findings, notes
+
+
+def _settings(environ: Mapping[str, str], findings: Findings) -> Settings:
+    """The settings; where some are faulty, at least the one that names the providers file, so that it is checked too."""
+    try:
+        return load_settings(environ)
+    except ConfigError as exc:
+        findings.faults.extend(exc.faults)
+        return load_settings({k: v for k, v in environ.items() if k == "LLM_EDGE_CONFIG"})
+
+
+def _check_keys(catalogue: Catalogue, environ: Mapping[str, str], findings: Findings) -> None:
+    """A key that cannot be read is a fault; of a provider that is switched off, a warning."""
+    for provider in catalogue.providers:
+        try:
+            missing = (provider.api_key_env or provider.api_key_file) and not provider.api_key(environ)
+            problems = (
+                [f"provider {provider.id}: api_key_file: {provider.api_key_file} is empty"] if missing else []
+            )
+        except ConfigError as exc:
+            problems = exc.faults
+        except UnicodeDecodeError:
+            problems = [f"provider {provider.id}: api_key_file: {provider.api_key_file} is not text"]
+        (findings.faults if provider.enabled else findings.warnings).extend(problems)
+    if not any(provider.enabled for provider in catalogue.providers):
+        findings.faults.append("providers: every one of them is switched off (enabled: false)")

@@ -1,0 +1,50 @@
+"""The simulated providers: three characters of one simulator process, and the providers file that names them."""
+
+import sys
+from typing import Any, NamedTuple
+
+import yaml
+
+_HEAD = """\
+# Written by `llm-edge up` at each start: these providers are SIMULATED, every answer is made up.
+# For real ones set a provider's key, for example OPENAI_API_KEY, and run `llm-edge init`.
+"""
+
+
+class Persona(NamedTuple):
+    """One simulated provider: how quick, how dear, how reliable."""
+
+    name: str
+    latency_s: float
+    usd_per_1k_tokens: float
+    options: str
+
+
+PERSONAS = (
+    Persona("fast", 0.15, 0.03, "latency=0.15,spread=0.2"),
+    Persona("steady", 0.3, 0.01, "latency=0.3,spread=0.1"),
+    Persona("cheap", 0.6, 0.002, "latency=0.6,spread=0.4,errors=0.01"),
+)
+
+
+def simulator_argv(port: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The simulator's command. `options` come last, so that they win."""
+    personas = [word for persona in PERSONAS for word in ("--persona", f"{persona.name}:{persona.options}")]
+    return (sys.executable, "-m", "workers.simulator", "--port", str(port), *personas, *options)
+
+
+def providers_text(port: int) -> str:
+    """The providers file for a simulator on that port."""
+    providers: list[dict[str, Any]] = [
+        {
+            "id": f"sim-{persona.name}",
+            "name": f"Simulated ({persona.name})",
+            "kind": "openai",
+            "endpoint": f"http://127.0.0.1:{port}/p/{persona.name}/v1",
+            "simulated": True,
+            "cost_per_1k_tokens": persona.usd_per_1k_tokens,
+            "models": {"*": "*"},
+        }
+        for persona in PERSONAS
+    ]
+    return _HEAD + yaml.safe_dump({"providers": providers}, sort_keys=False)

@@ -1,0 +1,152 @@
+"""A whole stack of real processes for flow tests: Valkey, the API, workers and the provider simulator, each on a free port.
+
+Every process is stopped by its pid when the test ends, however it ends.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from openai import OpenAI
+from support.simulator import Simulator, running_simulator
+from support.valkey import Valkey, running_valkey
+from support.waiting import wait_for
+
+_EDGE = (sys.executable, "-m", "api.cli.main")
+START_S = 30.0
+STOP_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+
+class Stack:
+    """The processes and how to reach them. `workers` and `api` are None or absent where they have been killed."""
+
+    def __init__(self, folder: Path, valkey: Valkey, simulator: Simulator, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.valkey = valkey
+        self.simulator = simulator
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{self.url}/v1"
+        self.config = folder / "providers.yaml"
+        self.env = {
+            **os.environ,
+            "REDIS_URL": valkey.url,
+            "SERVER_PORT": str(self.port),
+            "LLM_EDGE_CONFIG": str(self.config),
+            "LLM_EDGE_URL": self.url,
+            "LLM_EDGE_LEASE_S": "2",
+            "LLM_EDGE_TICK_S": "0.1",
+            **env,
+        }
+        self.api: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._started = 0
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=self.base_url, api_key="none", max_retries=0, timeout=30)
+
+    def configure(self, providers: list[dict[str, Any]] | None = None, **sections: Any) -> None:
+        """Write the providers file; by default one provider, the simulator."""
+        found = providers or [{"id": "sim", "endpoint": self.simulator.base_url, "cost_per_1k_tokens": 0.01}]
+        self.config.write_text(yaml.safe_dump({"providers": found, **sections}), encoding="utf-8")
+
+    def _spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*_EDGE, *args], cwd=self.folder, env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self._all.append(process)
+        return process
+
+    def start_api(self) -> None:
+        self.api = self._spawn("api", "api")
+        wait_for(self._healthy, START_S, f"the API to answer; see {self.folder}/api.log:\n{self.log('api')}")
+
+    def _healthy(self) -> bool:
+        assert self.api is not None
+        assert self.api.poll() is None, f"the API ended:\n{self.log('api')}"
+        try:
+            return requests.get(f"{self.url}/health", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    def kill_api(self) -> None:
+        assert self.api is not None
+        self.api.kill()
+        self.api.wait()
+        self.api = None
+
+    def start_worker(self, *args: str, wait: bool = True) -> subprocess.Popen[bytes]:
+        alive = self.workers_alive() if wait else 0
+        self._started += 1
+        worker = self._spawn(f"worker-{self._started}", "worker", "--name", f"w@test-{self._started}", *args)
+        self.workers.append(worker)
+        if wait:
+            name = f"worker-{self._started}"
+
+            def up() -> bool:
+                assert worker.poll() is None, f"{name} ended:\n{self.log(name)}"
+                return self.workers_alive() > alive
+
+            wait_for(up, START_S, f"{name} to report; its log:\n{self.log(name)}")
+        return worker
+
+    def kill_worker(self, worker: subprocess.Popen[bytes]) -> None:
+        """kill -9."""
+        worker.kill()
+        worker.wait()
+        self.workers.remove(worker)
+
+    def workers_alive(self) -> int:
+        found = requests.get(f"{self.url}/health/ready", timeout=5).json()["workers"]
+        assert isinstance(found, int)
+        return found
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace")[-4000:] if path.exists() else ""
+
+    def stop(self) -> None:
+        running = [p for p in self._all if p.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def running_stack(*simulator_args: str, workers: int = 2, aof: bool = False, **env: str) -> Iterator[Stack]:
+    with ExitStack() as parts:
+        folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="llm-edge-test-")))
+        valkey = parts.enter_context(running_valkey(aof=aof))
+        simulator = parts.enter_context(running_simulator(*simulator_args))
+        stack = Stack(folder, valkey, simulator, env)
+        parts.callback(stack.stop)
+        stack.configure()
+        stack.start_api()
+        for n in range(workers):
+            stack.start_worker(wait=n == workers - 1)
+        yield stack
