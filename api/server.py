@@ -15,8 +15,10 @@ def serve(settings: Settings) -> None:
     if not settings.loopback_only:
         raise ConfigError(
             [
-                f"SERVER_HOST={settings.server_host}: without API keys the server listens on loopback only;"
-                " use SERVER_HOST=127.0.0.1"
+                (
+                    f"SERVER_HOST={settings.server_host}: without API keys the server listens on loopback only;"
+                    " use SERVER_HOST=127.0.0.1"
+                )
             ]
         )
     configure_logging(settings, part="api")

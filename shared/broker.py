@@ -80,7 +80,9 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
         "task_store_errors_even_if_ignored": False,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_queues": [Queue(name, _EXCHANGE, routing_key=name) for name in (INTERACTIVE_QUEUE, BATCH_QUEUE)],
+        "task_queues": [
+            Queue(name, _EXCHANGE, routing_key=name) for name in (INTERACTIVE_QUEUE, BATCH_QUEUE)
+        ],
         "task_default_queue": BATCH_QUEUE,
         "task_send_sent_event": True,
         "worker_send_task_events": True,

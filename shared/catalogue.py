@@ -80,7 +80,7 @@ class Provider(_Record):
         return self
 
     def model_for(self, asked: str) -> str | None:
-        """This provider's own name for the model asked for; None where it does not serve it."""
+        """The provider's own name for the model asked for; None where it does not serve it."""
         if asked in self.models:
             return self.models[asked]
         if "*" in self.models:
@@ -177,8 +177,10 @@ def load_fleet(settings: Settings, folder: Path | None = None) -> Catalogue:
     if path is None:
         raise ConfigError(
             [
-                "no providers file: set LLM_EDGE_CONFIG, write ./providers.yaml (`llm-edge init` does it from the keys in"
-                " the environment), or run `llm-edge up`, which brings simulated providers"
+                (
+                    "no providers file: set LLM_EDGE_CONFIG, write ./providers.yaml (`llm-edge init` does it from the keys in"
+                    " the environment), or run `llm-edge up`, which brings simulated providers"
+                )
             ]
         )
     return load_catalogue(path)

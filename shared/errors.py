@@ -119,7 +119,7 @@ class ProviderError(EdgeError):
     elsewhere: ClassVar[bool] = True
     """Whether another provider may still serve the job."""
 
-    def __init__(  # noqa: PLR0913  a provider's answer has these parts
+    def __init__(
         self,
         message: str,
         *,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Literal
 
-
 from shared.files import FileRecord, Files
 from shared.ids import job_id
 from shared.jobs import DONE, FAILED, PENDING, SEGMENT, Batch, BatchSpec, Chore, Segment
@@ -75,7 +74,7 @@ def finalize(
     return ended
 
 
-def _publish(  # noqa: PLR0913, PLR0917  the parts of a file record
+def _publish(
     batch: Batch,
     what: Literal["output", "error"],
     file_id: str,

@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 class Housekeeper:
     """One round: lead or follow, reap, feed, then any chore that is due. Every round is safe to lose."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  it stands between all the parts
+    def __init__(
         self,
         ledger: Ledger,
         files: Files,
@@ -148,7 +148,7 @@ class Housekeeper:
             except StoreUnavailableError as exc:
                 _log.warning("store_away", error=exc.message)
                 pause_s = _AWAY_S
-            except Exception:  # an edge: the thread must outlive whatever one batch brings
+            except Exception:  # noqa: BLE001  an edge: the thread must outlive whatever one batch brings
                 _log.exception("housekeeping_failed")
                 pause_s = _AWAY_S
             self._nudged.wait(pause_s)

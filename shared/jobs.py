@@ -164,8 +164,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger's answer to `finish`: which outcomes were the job's first, which segments are now whole, whether the batch still
-    runs, and whether the fleet has room for more shards while some are waiting."""
+    """The ledger's answer to `finish`.
+
+    `accepted`: which outcomes were their job's first. `segments`: those that are whole now. `open`: the batch still
+    runs. `hungry`: the fleet has room for more shards, and some are waiting.
+    """
 
     accepted: tuple[bool, ...]
     segments: tuple[int, ...] = ()

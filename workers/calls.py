@@ -93,7 +93,7 @@ class Calls:
             lane, work = found
             try:
                 work()
-            except Exception:  # an edge: a caller must outlive whatever one job brings
+            except Exception:  # noqa: BLE001  an edge: a caller must outlive whatever one job brings
                 _log.exception("caller_failed")
             finally:
                 with self._changed:

@@ -65,5 +65,5 @@ class Leases:
                     holding.on_lease(state)
             except StoreUnavailableError as exc:
                 _log.warning("store_away", error=exc.message)
-            except Exception:  # an edge: leases must be renewed whatever one answer brings
+            except Exception:  # noqa: BLE001  an edge: leases must be renewed whatever one answer brings
                 _log.exception("lease_keeper_failed")

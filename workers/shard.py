@@ -217,7 +217,7 @@ def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]
         yield max((w.decision for w in group), key=lambda d: d.delay_s), group
 
 
-def run_shard(  # noqa: PLR0913  a hint, a place to run it, and what to tell
+def run_shard(
     ref: str,
     parts: Parts,
     *,
@@ -234,11 +234,11 @@ def run_shard(  # noqa: PLR0913  a hint, a place to run it, and what to tell
     if claim is None:
         return False
     run = ShardRun(claim, parts, retry)
-    hold(run, True)  # noqa: FBT003
+    hold(run, True)
     try:
         run.run()
     except StoreUnavailableError as exc:
         _log.warning("shard_left_to_its_lease", shard=ref, error=exc.message)
     finally:
-        hold(run, False)  # noqa: FBT003
+        hold(run, False)
     return True

@@ -19,7 +19,9 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of the API; 0 picks a free one. Default: SERVER_PORT, else 8080."),
+        typer.Option(
+            min=0, max=65535, help="Port of the API; 0 picks a free one. Default: SERVER_PORT, else 8080."
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Loopback address of the API. Default: SERVER_HOST, else 127.0.0.1.")
@@ -29,7 +31,9 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Provider calls in flight per worker. Default: LLM_EDGE_CONCURRENCY, else 64."),
+        typer.Option(
+            min=1, help="Provider calls in flight per worker. Default: LLM_EDGE_CONCURRENCY, else 64."
+        ),
     ] = None,
     folder: Annotated[
         Path, typer.Option("--dir", envvar="LLM_EDGE_DIR", help="Folder of data, password and logs.")
@@ -52,7 +56,9 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
         bool,
         typer.Option("--no-simulator", help="Fail rather than simulate where no provider is configured."),
     ] = False,
-    log_level: Annotated[str | None, typer.Option(help="Level of the parts' logs. Default: LOG_LEVEL, else info.")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="Level of the parts' logs. Default: LOG_LEVEL, else info.")
+    ] = None,
 ) -> None:
     """Run everything on this machine: an embedded Valkey, the API, workers; simulated providers where none is configured.
 

@@ -42,7 +42,9 @@ def dump(groups: Iterable[Group]) -> bytes:
 def parse(line: bytes) -> list[Group]:
     """What `dump` wrote; nothing where the line is damaged."""
     try:
-        return [Group(int(pgid), str(name), str(born), bool(last)) for pgid, name, born, last in json.loads(line)]
+        return [
+            Group(int(pgid), str(name), str(born), bool(last)) for pgid, name, born, last in json.loads(line)
+        ]
     except (ValueError, TypeError):
         return []
 

@@ -92,7 +92,11 @@ def test_a_batch_goes_from_validating_to_completed(stores: Stores) -> None:
     assert (ended.status, ended.total, ended.completed, ended.failed) == (BatchStatus.COMPLETED, 3, 2, 1)
     assert (ended.output_lines, ended.output_bytes, ended.error_lines) == (2, 14, 1)
     assert ended.usage == Usage(input_tokens=30, output_tokens=15, cached_tokens=6, reasoning_tokens=3)
-    assert (ended.tallies["p1"].completed, ended.tallies["p1"].failed, ended.tallies["p1"].cost_nanos) == (2, 1, 21)
+    assert (ended.tallies["p1"].completed, ended.tallies["p1"].failed, ended.tallies["p1"].cost_nanos) == (
+        2,
+        1,
+        21,
+    )
     assert None not in (ended.at.in_progress_at, ended.at.finalizing_at, ended.at.completed_at)
     assert ledger.take_chore(5.0) is None
 
@@ -200,7 +204,9 @@ def test_a_retry_waits_for_its_time_and_is_charged(stores: Stores) -> None:
     made = started(stores, 3)
     stores.ledger.beat(worker())
     (claim,) = claimed(stores)
-    ref = stores.ledger.split(claim.ref, claim.token, Split(kind="retry", jobs=(1,), delay_s=0.2, provider="p1"))
+    ref = stores.ledger.split(
+        claim.ref, claim.token, Split(kind="retry", jobs=(1,), delay_s=0.2, provider="p1")
+    )
     assert ref is not None
     assert stores.ledger.claim(ref, holder="w1", lease_s=30.0) is None
     stores.pass_time(0.21)

@@ -69,9 +69,15 @@ class ValkeyDoor(Door):
                 self._redis.hset(f"{self._prefix}:b:{batch_id}:s:{number}", "due", "1.0")
 
     def loads(self) -> tuple[int, int]:
-        refs = [r.decode() for name in ("leases", "hints") for r in self._redis.zrange(f"{self._prefix}:{name}", 0, -1)]
+        refs = [
+            r.decode()
+            for name in ("leases", "hints")
+            for r in self._redis.zrange(f"{self._prefix}:{name}", 0, -1)
+        ]
         keys = [f"{self._prefix}:b:{r.rpartition('/')[0]}:s:{r.rpartition('/')[2]}" for r in refs]
-        return int(self._redis.get(f"{self._prefix}:load") or 0), sum(int(self._redis.hget(k, "n")) for k in keys)
+        return int(self._redis.get(f"{self._prefix}:load") or 0), sum(
+            int(self._redis.hget(k, "n")) for k in keys
+        )
 
 
 class Fleet(RuleBasedStateMachine):
@@ -137,7 +143,9 @@ class Fleet(RuleBasedStateMachine):
     def split(self, claim: Claim, data: st.DataObject, kind: Any, late: bool) -> None:
         jobs = data.draw(st.sets(st.sampled_from([s.index for s in claim.slips]), min_size=1))
         delay_s = LONG_S if late else 0.0
-        split = Split(kind=kind, jobs=tuple(sorted(jobs)), delay_s=delay_s, provider="p1", charged=kind == "retry")
+        split = Split(
+            kind=kind, jobs=tuple(sorted(jobs)), delay_s=delay_s, provider="p1", charged=kind == "retry"
+        )
         ref = self.ledger.split(claim.ref, claim.token, split)
         if ref is not None:
             self.refs.append(ref)

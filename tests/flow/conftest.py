@@ -18,3 +18,10 @@ def client(stack: Stack) -> Iterator[OpenAI]:
     stack.simulator.reset()
     with stack.client as client:
         yield client
+
+
+@pytest.fixture
+def stack_of_its_own() -> Iterator[Stack]:
+    """For tests that kill parts: two workers of 16 calls each, leases of 2 s."""
+    with running_stack(LLM_EDGE_CONCURRENCY="16") as running:
+        yield running

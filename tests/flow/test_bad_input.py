@@ -125,7 +125,10 @@ def test_a_bad_expiry_is_refused(stack: Stack, seconds: str) -> None:
         lambda url: requests.post(url, files={"purpose": (None, "batch")}, timeout=5),
         lambda url: requests.post(url, json={"purpose": "batch"}, timeout=5),
         lambda url: requests.post(
-            url, data=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}, timeout=5
+            url,
+            data=b"--x\r\nnonsense",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+            timeout=5,
         ),
         lambda url: requests.post(
             url,
@@ -184,7 +187,9 @@ def test_a_bad_order(stack: Stack) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "order")
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nope", 404), ("PUT", "/v1/batches", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/nope", 404), ("PUT", "/v1/batches", 405)]
+)
 def test_unknown_paths_speak_the_envelope(stack: Stack, method: str, path: str, status: int) -> None:
     answer = requests.request(method, f"{stack.url}{path}", timeout=5)
     assert answer.status_code == status
@@ -193,7 +198,12 @@ def test_unknown_paths_speak_the_envelope(stack: Stack, method: str, path: str, 
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "evil.example"}, {"Host": "evil.example:8080"}, {"Origin": "https://evil.example"}, {"Origin": "null"}],
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8080"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
 )
 def test_other_hosts_and_origins_are_refused(stack: Stack, headers: dict[str, str]) -> None:
     answer = requests.get(f"{stack.base_url}/files", headers=headers, timeout=5)

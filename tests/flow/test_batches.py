@@ -45,7 +45,9 @@ def test_upload_create_poll_download(client: OpenAI, stack: Stack) -> None:
 
 def test_the_output_is_in_input_order(client: OpenAI) -> None:
     ended = wait_for_end(client, submit(client, lines(200)).id)
-    assert [row["custom_id"] for row in read(client, ended.output_file_id)] == [f"job-{n}" for n in range(200)]
+    assert [row["custom_id"] for row in read(client, ended.output_file_id)] == [
+        f"job-{n}" for n in range(200)
+    ]
 
 
 def test_the_legacy_completions_endpoint(client: OpenAI) -> None:

@@ -24,7 +24,9 @@ def restarted(up: UpRun, name: str, before: int) -> int:
 def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: int) -> None:
     with running_up(tmp_path) as up:
         up.wait_ready()
-        assert len(processes_in(tmp_path)) == 9, "up, janitor, valkey, simulator, api, two workers with a child each"
+        assert len(processes_in(tmp_path)) == 9, (
+            "up, janitor, valkey, simulator, api, two workers with a child each"
+        )
         up.signal(number)
         assert up.wait() == 0
         assert processes_in(tmp_path) == []
@@ -70,7 +72,9 @@ def test_a_killed_part_takes_its_own_children_with_it(tmp_path: Path) -> None:
         up.wait_ready()
         child = psutil.Process(up.part("worker-1")).children()[0]
         os.kill(up.part("worker-1"), signal.SIGKILL)
-        wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5, "the child's end")
+        wait_for(
+            lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5, "the child's end"
+        )
 
 
 def test_up_killed_leaves_nothing_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -219,7 +223,12 @@ def test_the_folder_is_private_and_the_password_on_no_command_line(tmp_path: Pat
         assert password not in up.output
         with up.client() as client:
             config = client.config_get()
-        wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "bind": "127.0.0.1"}
+        wanted = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "bind": "127.0.0.1",
+        }
         assert {name: config[name] for name in wanted} == wanted
         assert int(config["maxmemory"]) > 0
 

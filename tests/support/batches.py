@@ -13,7 +13,12 @@ TERMINAL = {"completed", "failed", "expired", "cancelled"}
 
 
 def line(custom_id: str, prompt: str, **body: Any) -> dict[str, Any]:
-    fields = {"model": "test-model", "messages": [{"role": "user", "content": prompt}], "max_tokens": 20, **body}
+    fields = {
+        "model": "test-model",
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": 20,
+        **body,
+    }
     return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": fields}
 
 

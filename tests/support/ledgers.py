@@ -23,7 +23,9 @@ def spec(**changes: object) -> BatchSpec:
 
 
 def worker(name: str = "w1", capacity: int = 10_000) -> WorkerRecord:
-    return WorkerRecord(id=name, pool="gevent", concurrency=64, capacity=capacity, version="0", started_at=0.0)
+    return WorkerRecord(
+        id=name, pool="gevent", concurrency=64, capacity=capacity, version="0", started_at=0.0
+    )
 
 
 def index(total: int) -> bytes:

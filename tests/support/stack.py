@@ -72,7 +72,12 @@ class Stack:
     def _spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*_EDGE, *args], cwd=self.folder, env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*_EDGE, *args],
+                cwd=self.folder,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         self._all.append(process)
         return process

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +18,15 @@ from support.waiting import wait_for
 STAND_IN = (sys.executable, str(Path(__file__).with_name("up_standin.py")), "up")
 LLM_EDGE = (sys.executable, "-m", "api.cli.main", "up")
 
-_OURS = ("REDIS_URL", "BROKER_URL", "LLM_EDGE_CONFIG", "SERVER_HOST", "SERVER_PORT", "LLM_EDGE_DIR", "OPENAI_API_KEY")
+_OURS = (
+    "REDIS_URL",
+    "BROKER_URL",
+    "LLM_EDGE_CONFIG",
+    "SERVER_HOST",
+    "SERVER_PORT",
+    "LLM_EDGE_DIR",
+    "OPENAI_API_KEY",
+)
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
@@ -44,9 +53,9 @@ class UpRun:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
         )
         self.lines: list[str] = []
+        self._enough = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -97,6 +106,13 @@ class UpRun:
         words = dict(line.split(" ", 1) for line in (self.folder / "valkey.conf").read_text().splitlines())
         return redis.Redis(port=int(words["port"]), password=words["requirepass"], decode_responses=True)
 
+    def stop_reading(self) -> None:
+        """Like a terminal or pipe that goes away."""
+        self._enough.set()
+        self._reader.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
     def close(self) -> None:
         """Whatever happened: nothing of it lives on."""
         if self._process.poll() is None:
@@ -105,13 +121,19 @@ class UpRun:
         for process in processes_in(self.home):
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        self._reader.join(5)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self.stop_reading()
 
     def _read(self) -> None:
-        if self._process.stdout is not None:
-            self.lines.extend(line.rstrip("\n") for line in self._process.stdout)
+        """Until the end of its output, or until told that it is enough."""
+        out, rest = self._process.stdout, b""
+        while out is not None and not self._enough.is_set():
+            if not select.select([out], [], [], 0.05)[0]:
+                continue
+            got = os.read(out.fileno(), 65536)
+            if not got:
+                return
+            *lines, rest = (rest + got).split(b"\n")
+            self.lines.extend(line.decode() for line in lines)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,18 +19,18 @@ from pathlib import Path
 import redis
 
 from api.cli.up import say
-from api.up import process
+from api.up import stack
+from api.up.guard import Guard
 from api.up.janitor import Group
 from api.up.parts import Part, Role
 from api.up.plan import Stack, parts_of
-from api.up.stack import Options, bring_up
 from shared.config import load_settings
 from shared.errors import EdgeError
 
 
-def stand_ins(stack: Stack) -> list[Part]:
+def stand_ins(plan: Stack) -> list[Part]:
     """The real plan, its programs replaced; the server stays real."""
-    return [part if part.role is Role.SERVER else _stand_in(part) for part in parts_of(stack)]
+    return [part if part.role is Role.SERVER else _stand_in(part) for part in parts_of(plan)]
 
 
 def _stand_in(part: Part) -> Part:
@@ -44,33 +45,32 @@ def run_up(words: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--grace", type=float, default=5.0)
     asked = parser.parse_args(words)
-    options = Options(asked.dir, "127.0.0.1", asked.port, asked.workers, grace_s=asked.grace)
+    options = stack.Options(asked.dir, "127.0.0.1", asked.port, asked.workers, grace_s=asked.grace)
     if name := os.environ.get("STANDIN_DIE_AT_GATE"):
         _die_at_gate_of(name)
     try:
-        bring_up(options, load_settings(), os.environ, say, stand_ins)
+        stack.bring_up(options, load_settings(), os.environ, say, stand_ins)
     except EdgeError as exc:
-        print(exc.message, file=sys.stderr)
+        say(exc.message)
         return 1
     return 0
 
 
 def _die_at_gate_of(name: str) -> None:
-    """`up` asks for a process' birth between its start and its registration: that is when it dies."""
+    """The part runs, up to its gate, and `up` is about to tell the janitor: that is when it dies."""
 
-    def group(self: process.Process) -> Group | None:
-        if self.running and self.part.name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(self)
+    class Doomed(Guard):
+        def publish(self, groups: Iterable[Group]) -> None:
+            known = list(groups)
+            if any(group.name == name for group in known):
+                os.kill(os.getpid(), signal.SIGKILL)
+            super().publish(known)
 
-    read = process.Process.group.fget
-    assert read is not None
-    plain = read
-    process.Process.group = property(group)  # type: ignore[method-assign,assignment]  a deliberate accident
+    setattr(stack, "Guard", Doomed)  # noqa: B010  a deliberate accident, which mypy would refuse
 
 
 class _Ready(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802  the base class' name
+    def do_GET(self) -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
             workers = len(client.keys("beat:*"))
         body = json.dumps({"status": "ready", "redis": "ok", "workers": workers}).encode()

@@ -78,7 +78,13 @@ class World:
 
     def finish(self, jobs: range, *, ok: bool = True) -> None:
         outcomes = [
-            Outcome(index=j, ok=ok, line=json.dumps({"custom_id": f"j{j}"}).encode() + b"\n", provider="p1", usage=Usage())
+            Outcome(
+                index=j,
+                ok=ok,
+                line=json.dumps({"custom_id": f"j{j}"}).encode() + b"\n",
+                provider="p1",
+                usage=Usage(),
+            )
             for j in jobs
         ]
         self.ledger.finish(self.spec.id, outcomes, writer="w", serial=hash((jobs.start, jobs.stop, ok)))

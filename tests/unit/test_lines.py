@@ -46,7 +46,9 @@ def code(data: bytes | None, endpoint: str = CHAT) -> str:
 
 def test_a_good_line() -> None:
     assert checked(line()) == Checked("a", "m")
-    assert checked(line(body={"model": "m", "prompt": "x"}, url=ENDPOINTS[1]), ENDPOINTS[1]) == Checked("a", "m")
+    assert checked(line(body={"model": "m", "prompt": "x"}, url=ENDPOINTS[1]), ENDPOINTS[1]) == Checked(
+        "a", "m"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,11 @@ ROUTING = Routing(provider="p", attempts=2, duration_s=0.5, cost_usd="0.1")
 
 def test_an_answer_keeps_the_providers_json_on_one_line() -> None:
     made = success_line(
-        line_id="batch_req_1", custom_id="a", request_id="r", body=b'{\n "x": "1\\n2",\n "y": 1.50}', routing=ROUTING
+        line_id="batch_req_1",
+        custom_id="a",
+        request_id="r",
+        body=b'{\n "x": "1\\n2",\n "y": 1.50}',
+        routing=ROUTING,
     )
     assert made.count(b"\n") == 1
     assert b'{"x":"1\\n2","y":1.50}' in made
@@ -148,8 +154,13 @@ def test_another_failure_is_an_error_without_a_response() -> None:
 
 
 def test_unfinished_jobs_have_openais_codes() -> None:
-    assert json.loads(unfinished_line(line_id="b", custom_id="a", state="x"))["error"]["code"] == "batch_expired"
-    assert json.loads(unfinished_line(line_id="b", custom_id="a", state="c"))["error"]["code"] == "batch_cancelled"
+    assert (
+        json.loads(unfinished_line(line_id="b", custom_id="a", state="x"))["error"]["code"] == "batch_expired"
+    )
+    assert (
+        json.loads(unfinished_line(line_id="b", custom_id="a", state="c"))["error"]["code"]
+        == "batch_cancelled"
+    )
 
 
 def test_the_faults_encode_as_the_wire_wants_them() -> None:

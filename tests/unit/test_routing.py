@@ -31,7 +31,12 @@ providers = st.lists(
 )
 
 
-@given(st.sampled_from(sorted(STRATEGIES)), providers, st.integers(0, 1000), st.lists(st.integers(0, 9), max_size=4))
+@given(
+    st.sampled_from(sorted(STRATEGIES)),
+    providers,
+    st.integers(0, 1000),
+    st.lists(st.integers(0, 9), max_size=4),
+)
 def test_every_eligible_provider_once_and_nothing_else(
     strategy: str, known: list[Provider], turn: int, tried: list[int]
 ) -> None:
@@ -50,7 +55,13 @@ def test_round_robin_is_fair_by_weight(known: list[Provider]) -> None:
 
 def test_weights_are_spread_out() -> None:
     known = [provider("a", weight=3), provider("b"), provider("c")]
-    assert [rank("round_robin", RoutedJob("m", t), known)[0].id for t in range(5)] == ["a", "b", "a", "c", "a"]
+    assert [rank("round_robin", RoutedJob("m", t), known)[0].id for t in range(5)] == [
+        "a",
+        "b",
+        "a",
+        "c",
+        "a",
+    ]
 
 
 def test_failover_goes_by_priority_and_puts_the_last_failure_last() -> None:

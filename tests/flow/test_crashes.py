@@ -1,0 +1,207 @@
+"""kill -9 at every joint: each job ends exactly once, within lease + a few seconds, and no batch hangs."""
+
+import io
+import random
+import socket
+
+import pytest
+import requests
+from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
+from support.stack import Stack, running_stack
+from support.waiting import wait_for
+
+LEASE_S = 2.0
+CONCURRENCY = 16
+
+
+def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
+    """Calls seen by the provider: one a job, and at most what was in flight for each kill."""
+    calls = stack.simulator.calls()
+    assert jobs <= len(calls) <= jobs + kills * CONCURRENCY
+    assert len({call["body_sha256"] for call in calls}) == jobs
+
+
+def test_workers_killed_in_mid_batch(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=0.1)
+    rng = random.Random(7)
+    jobs, kills = 1500, 4
+    with stack.client as client:
+        batch = submit(client, lines(jobs))
+        for n in range(kills):
+            goal = (n + 1) * jobs // (kills + 2)
+            wait_for(lambda goal=goal: len(stack.simulator.calls()) > goal, 60, f"{goal} calls")  # type: ignore[misc]
+            stack.kill_worker(rng.choice(stack.workers))
+            stack.start_worker(wait=False)
+        ended = wait_for_end(client, batch.id, timeout_s=90)
+        assert ended.status == "completed"
+        assert len(outcomes(client, ended)) == jobs
+        witness_agrees(stack, jobs, kills)
+
+
+def test_a_killed_workers_jobs_come_back_within_the_lease_and_a_few_seconds(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=30)
+    with stack.client as client:
+        batch = submit(client, lines(10))
+        wait_for(lambda: len(stack.simulator.calls()) == 10, 20, "all calls to be in flight")
+        stack.simulator.patch(latency_s=0.01)
+        for worker in list(stack.workers):
+            stack.kill_worker(worker)
+        stack.start_worker()
+        ended = wait_for_end(client, batch.id, timeout_s=LEASE_S + 5)
+        assert len(outcomes(client, ended)) == 10
+
+
+def test_a_batch_waits_while_no_worker_is_alive(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    for worker in list(stack.workers):
+        stack.kill_worker(worker)
+    with stack.client as client:
+        batch = submit(client, lines(50))
+        wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress", 10, "validation")
+        stack.start_worker()
+        assert len(outcomes(client, wait_for_end(client, batch.id))) == 50
+
+
+def test_without_a_worker_cancel_and_expiry_still_end_a_batch(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=30)
+    with stack.client as client:
+        cancelled, expired = submit(client, lines(300)), submit(client, lines(300), window="8s")
+        wait_for(lambda: len(stack.simulator.calls()) > 10, 20, "calls in flight")
+        for worker in list(stack.workers):
+            stack.kill_worker(worker)
+        client.batches.cancel(cancelled.id)
+        for batch, status in ((cancelled, "cancelled"), (expired, "expired")):
+            ended = wait_for_end(client, batch.id, timeout_s=8 + LEASE_S + 10)
+            assert ended.status == status
+            assert len(outcomes(client, ended)) == 300
+
+
+def test_the_api_killed_during_an_upload(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    head = (
+        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        b'Content-Length: 50000000\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    )
+    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+        connection.sendall(head + b"y" * 5_000_000)
+        with stack.valkey.client() as redis:
+            wait_for(lambda: redis.keys("*:f:*:c"), 10, "the first chunks")
+            stack.kill_api()
+            (key,) = redis.keys("*:f:*:c")  # type: ignore[misc]
+            assert 0 < int(redis.ttl(key)) <= 3600, "what was never completed is dropped by itself"
+    stack.start_api()
+    with stack.client as client:
+        assert client.files.list().data == []
+        assert len(outcomes(client, wait_for_end(client, submit(client, lines(20)).id))) == 20
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_api_killed_while_validating(workers: int) -> None:
+    with running_stack(workers=workers, LLM_EDGE_CONCURRENCY=str(CONCURRENCY)) as stack:
+        with stack.client as client:
+            file_id = upload(client, jsonl(lines(50_000)))
+        answer = requests.post(
+            f"{stack.base_url}/batches",
+            json={"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"},
+            timeout=10,
+        )
+        stack.kill_api()
+        batch_id = answer.json()["id"]
+        assert answer.json()["status"] == "validating"
+        stack.start_api()
+        with stack.client as client:
+
+            def started() -> bool:
+                return client.batches.retrieve(batch_id).status == "in_progress"
+
+            wait_for(started, 25, "the validation to be taken up by another process")
+            counts = client.batches.retrieve(batch_id).request_counts
+            assert counts is not None
+            assert counts.total == 50_000
+            client.batches.cancel(batch_id)
+            wait_for_end(client, batch_id)
+
+
+def test_hints_lost_between_the_ledger_and_the_broker(stack_of_its_own: Stack) -> None:
+    """What a kill between the ledger's write and the hint leaves behind: shards marked as hinted at, and no message."""
+    stack = stack_of_its_own
+    for worker in list(stack.workers):
+        worker.send_signal(19)  # SIGSTOP: capacity stays for a moment, and nobody takes the hints
+    with stack.client as client:
+        batch = submit(client, lines(200))
+        with stack.valkey.client() as redis:
+            wait_for(lambda: redis.zcard("le:hints"), 10, "hints to be marked as sent")
+            stack.kill_api()
+            redis.delete("batch", "interactive")
+        for worker in stack.workers:
+            worker.send_signal(18)  # SIGCONT
+        stack.start_api()
+        ended = wait_for_end(client, batch.id, timeout_s=30)
+        assert len(outcomes(client, ended)) == 200
+
+
+def test_every_hint_doubled(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=0.05)
+    with stack.client as client, stack.valkey.client() as redis:
+        batch = submit(client, lines(400))
+
+        def double() -> bool:
+            for message in redis.lrange("batch", 0, -1):  # type: ignore[union-attr]
+                redis.lpush("batch", message, message)
+            return client.batches.retrieve(batch.id).status == "completed"
+
+        wait_for(double, 60, "the batch to complete")
+        assert len(outcomes(client, client.batches.retrieve(batch.id))) == 400
+        witness_agrees(stack, 400, 0)
+
+
+def test_a_worker_frozen_beyond_its_lease(stack_of_its_own: Stack) -> None:
+    """Its jobs go to another; its late answers are kept where the job is still open, refused elsewhere, counted once."""
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=1.0)
+    with stack.client as client:
+        batch = submit(client, lines(60))
+        wait_for(lambda: len(stack.simulator.calls()) > 10, 20, "calls in flight")
+        frozen = stack.workers[0]
+        frozen.send_signal(19)
+        wait_for(lambda: client.batches.retrieve(batch.id).status == "completed", 40, "the batch to complete")
+        frozen.send_signal(18)
+        found = outcomes(client, client.batches.retrieve(batch.id))
+        assert len(found) == 60
+
+
+def test_the_broker_killed_and_restarted() -> None:
+    with running_stack(workers=2, aof=True, LLM_EDGE_CONCURRENCY=str(CONCURRENCY)) as stack:
+        stack.simulator.patch(latency_s=0.1)
+        with stack.client as client:
+            batch = submit(client, lines(1000))
+            wait_for(lambda: len(stack.simulator.calls()) > 200, 30, "some calls")
+            stack.valkey.restart()
+            wait_for(lambda: _ready(stack), 20, "the API to see Redis again")
+            ended = wait_for_end(client, batch.id, timeout_s=60)
+            assert len(outcomes(client, ended)) == 1000
+
+
+def _ready(stack: Stack) -> bool:
+    return requests.get(f"{stack.url}/health/ready", timeout=5).ok
+
+
+def test_with_redis_away_the_api_says_so_within_a_second(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.valkey.kill()
+    for method, path, more in (
+        ("GET", "/v1/batches", {}),
+        ("GET", "/v1/files/file-1", {}),
+        ("POST", "/v1/files", {"data": {"purpose": "batch"}, "files": {"file": ("a", io.BytesIO(b"{}"))}}),
+    ):
+        answer = requests.request(method, f"{stack.url}{path}", timeout=5, **more)  # type: ignore[arg-type]
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]
+        assert answer.json()["error"]["code"] == "store_unavailable"
+        assert answer.elapsed.total_seconds() < 1.0
+    assert requests.get(f"{stack.url}/health", timeout=5).ok
+    assert requests.get(f"{stack.url}/health/ready", timeout=5).status_code == 503

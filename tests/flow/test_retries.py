@@ -1,0 +1,182 @@
+"""Retries by Celery's own mechanism, on the schedule, charged in the ledger; witnessed by the provider's log."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+from celery import Celery
+from openai import OpenAI
+from support.batches import line, lines, outcomes, read, submit, wait_for_end
+from support.stack import Stack
+from support.waiting import wait_for
+
+LATE_S = 0.25
+
+
+@contextmanager
+def task_events(stack: Stack) -> Iterator[list[dict[str, Any]]]:
+    """What a monitor on Celery's bus sees."""
+    app = Celery(broker=stack.valkey.url, set_as_current=False)
+    seen: list[dict[str, Any]] = []
+    stop = threading.Event()
+
+    def capture() -> None:
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+            ready.set()
+            while not stop.is_set():
+                try:
+                    for _ in receiver.consume(limit=1, timeout=0.2, wakeup=False):
+                        pass
+                except TimeoutError:
+                    pass
+
+    ready = threading.Event()
+    thread = threading.Thread(target=capture, daemon=True)
+    thread.start()
+    ready.wait(5)
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+def gaps(stack: Stack) -> dict[int, list[float]]:
+    """Seconds between the end of a job's n-th call and the start of its next, by n."""
+    calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in stack.simulator.calls():
+        calls[call["body_sha256"]].append(call)
+    found: dict[int, list[float]] = defaultdict(list)
+    for attempts in calls.values():
+        for n, (before, after) in enumerate(pairwise(attempts), 1):
+            found[n].append(after["received_at"] - before["ended_at"])
+    return found
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
+
+
+def on_schedule(found: dict[int, list[float]]) -> None:
+    for n, least_s in ((1, 0.1), (2, 0.2), (3, 0.4)):
+        if found[n]:
+            assert min(found[n]) >= least_s - 0.005, f"retry {n} came too early: {min(found[n])}"
+            assert p95(found[n]) <= least_s + LATE_S, f"retry {n} came late: p95 {p95(found[n])}"
+
+
+def test_ten_per_cent_errors_are_retried_on_schedule(client: OpenAI, stack: Stack) -> None:
+    stack.simulator.patch(error_rate=0.1, error_statuses=[500, 503], latency_s=0.05)
+    with task_events(stack) as seen:
+        ended = wait_for_end(client, submit(client, lines(1000)).id)
+        found = outcomes(client, ended)
+        wait_for(lambda: any(e["type"] == "task-retried" for e in seen), 10, "task-retried on Celery's bus")
+    assert len(found) == 1000
+    assert ended.request_counts is not None
+    assert ended.request_counts.completed >= 998  # four failures in a row: 1 in 10,000
+    measured = gaps(stack)
+    assert len(measured[1]) > 50
+    on_schedule(measured)
+    attempts = [row["routing"]["attempts"] for row in found.values()]
+    assert 1 < max(attempts) <= 4
+
+
+def test_nobody_waits_for_a_shards_slowest_call(client: OpenAI, stack: Stack) -> None:
+    stack.simulator.patch(
+        rules=[{"match": "^slow", "latency_s": 10}, {"match": "^twice", "status": 500, "times": 2}],
+        latency_s=0.01,
+    )
+    rows = [line("slow", "slow one"), *[line(f"t{n}", f"twice {n}") for n in range(20)]]
+    batch = submit(client, rows)
+
+    def all_retried() -> bool:
+        counts = client.batches.retrieve(batch.id).request_counts
+        return counts is not None and counts.completed == 20
+
+    wait_for(all_retried, 5, "the failed jobs to succeed while the slow one still runs")
+    measured = gaps(stack)
+    assert (len(measured[1]), len(measured[2])) == (20, 20)
+    on_schedule(measured)
+    assert len(outcomes(client, wait_for_end(client, batch.id))) == 21
+
+
+def test_a_request_that_always_gets_500_fails_after_four_attempts(client: OpenAI, stack: Stack) -> None:
+    stack.simulator.patch(rules=[{"match": "^poison", "status": 500}], latency_s=0.02)
+    ended = wait_for_end(client, submit(client, [line("bad", "poison"), *lines(200)]).id)
+    (bad,) = read(client, ended.error_file_id)
+    assert (bad["custom_id"], bad["response"]["status_code"], bad["routing"]["attempts"]) == ("bad", 500, 4)
+    poisoned = [c for c in stack.simulator.calls() if c["prompt"].startswith("poison")]
+    assert len(poisoned) == 4
+    on_schedule(gaps(stack))
+
+
+def test_a_rate_limit_is_waited_out_and_charged_to_nobody(client: OpenAI, stack: Stack) -> None:
+    stack.simulator.patch(rules=[{"match": "^limited", "status": 429, "times": 6, "retry_after_s": 0.3}])
+    ended = wait_for_end(client, submit(client, [line("a", "limited")]).id)
+    assert ended.request_counts is not None
+    assert ended.request_counts.completed == 1
+    (row,) = read(client, ended.output_file_id)
+    assert row["routing"]["attempts"] == 1
+    waits = [s for found in gaps(stack).values() for s in found]
+    assert len(waits) == 6
+    assert min(waits) >= 0.295
+
+
+def test_an_outage_fails_no_job(client: OpenAI, stack: Stack) -> None:
+    """Every provider down for longer than all retries together: the jobs wait, and go on when it is over."""
+    stack.simulator.patch(outage="503")
+    batch = submit(client, lines(40))
+    wait_for(
+        lambda: len(stack.simulator.calls()) >= 5 * 40, 30, "every job to have used up its attempts once"
+    )
+    counts = client.batches.retrieve(batch.id).request_counts
+    assert counts is not None
+    assert (counts.completed, counts.failed) == (0, 0)
+    stack.simulator.patch(outage="none")
+    ended = wait_for_end(client, batch.id)
+    assert ended.request_counts is not None
+    assert ended.request_counts.completed == 40
+
+
+def test_failover_goes_to_the_next_provider(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.stop()
+    base = f"{stack.simulator.url}/p"
+    stack.configure(
+        [
+            {"id": "first", "endpoint": f"{base}/first/v1", "priority": 1},
+            {"id": "second", "endpoint": f"{base}/second/v1", "priority": 2},
+        ],
+        routing={"strategy": "failover"},
+    )
+    stack.start_api()
+    stack.start_worker()
+    with stack.client as client:
+        ended = wait_for_end(client, submit(client, lines(50)).id)
+        assert {r["routing"]["provider"] for r in outcomes(client, ended).values()} == {"first"}
+        stack.simulator.patch(persona="first", outage="503")
+        ended = wait_for_end(client, submit(client, lines(50, "again")).id)
+        rows = outcomes(client, ended).values()
+        assert {r["routing"]["provider"] for r in rows} == {"second"}
+        assert {r["routing"]["attempts"] for r in rows} == {2}
+
+
+def test_round_robin_spreads_by_weight(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    stack.stop()
+    base = f"{stack.simulator.url}/p"
+    stack.configure(
+        [
+            {"id": "heavy", "endpoint": f"{base}/heavy/v1", "weight": 3},
+            {"id": "light", "endpoint": f"{base}/light/v1", "weight": 1},
+        ]
+    )
+    stack.start_api()
+    stack.start_worker()
+    with stack.client as client:
+        wait_for_end(client, submit(client, lines(400)).id)
+    stats = stack.simulator.stats()
+    assert (stats["heavy"]["calls"], stats["light"]["calls"]) == (300, 100)
