@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
+from shared.errors import NotFoundError
 from shared.files import FileRecord, Files
 from shared.ids import job_id
 from shared.jobs import DONE, FAILED, PENDING, SEGMENT, Batch, BatchSpec, Chore, Segment
@@ -34,8 +35,7 @@ def _size(lines: list[bytes]) -> tuple[int, int]:
 
 def _compose(spec: BatchSpec, segment: Segment, files: Files) -> tuple[list[bytes], list[bytes]]:
     unfinished = [i for i, state in enumerate(segment.states) if state not in {DONE, FAILED}]
-    inputs = files.slices(spec.input_file_id, [segment.slices[i] for i in unfinished]) if unfinished else []
-    texts = dict(zip(unfinished, inputs, strict=True))
+    names = _custom_ids(spec, segment, unfinished, files)
     output: list[bytes] = []
     errors: list[bytes] = []
     for i, state in enumerate(segment.states):
@@ -46,8 +46,16 @@ def _compose(spec: BatchSpec, segment: Segment, files: Files) -> tuple[list[byte
             errors.append(segment.results[job])
         else:
             line_id = job_id(spec.id, job)
-            errors.append(unfinished_line(line_id=line_id, custom_id=custom_id_of(texts[i]), state=state))
+            errors.append(unfinished_line(line_id=line_id, custom_id=names[i], state=state))
     return output, errors
+
+
+def _custom_ids(spec: BatchSpec, segment: Segment, wanted: list[int], files: Files) -> dict[int, str]:
+    try:
+        lines = files.slices(spec.input_file_id, [segment.slices[i] for i in wanted])
+    except NotFoundError:  # a batch must end even when its input has been lost
+        return dict.fromkeys(wanted, "")
+    return {i: custom_id_of(line) for i, line in zip(wanted, lines, strict=True)}
 
 
 def finalize(

@@ -27,27 +27,36 @@ class Holding(Protocol):
 
 
 class Leases:
-    """Renews every third of a lease; beats in between."""
+    """Beats, and renews every third of a lease.
+
+    A worker that is leaving says goodbye, so that nothing more is handed out on its account, and goes on renewing
+    until its calls have ended.
+    """
 
     def __init__(self, ledger: Ledger, lease_s: float, record: Callable[[], WorkerRecord]) -> None:
         self._ledger = ledger
         self._lease_s = lease_s
         self._record = record
         self._held: dict[str, Holding] = {}
-        self._stopping = threading.Event()
+        self._leaving = False
+        self._said_goodbye = False
+        self._stopped = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="leases", daemon=True)
 
     def start(self) -> None:
         self._ledger.beat(self._record())
         self._thread.start()
 
-    def stop(self) -> None:
-        """The last word: nothing more is handed out on this worker's account."""
-        self._stopping.set()
-        try:
-            self._ledger.retire(self._record().id)
-        except StoreUnavailableError as exc:
-            _log.warning("store_away", error=exc.message)
+    def leave(self) -> None:
+        """Only sets a mark: it is called from a signal handler, where nothing may wait."""
+        self._leaving = True
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        self._leaving = self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout_s)
 
     def hold(self, holding: Holding) -> None:
         self._held[holding.ref] = holding
@@ -56,14 +65,25 @@ class Leases:
         self._held.pop(holding.ref, None)
 
     def _loop(self) -> None:
-        while not self._stopping.wait(min(BEAT_S, self._lease_s / 3)):
+        while not (self._stopped and self._said_goodbye):
             try:
-                self._ledger.beat(self._record())
-                holdings = list(self._held.values())
-                states = self._ledger.renew([(h.ref, h.token) for h in holdings], lease_s=self._lease_s)
-                for holding, state in zip(holdings, states, strict=True):
-                    holding.on_lease(state)
+                self._round()
             except StoreUnavailableError as exc:
                 _log.warning("store_away", error=exc.message)
             except Exception:  # noqa: BLE001  an edge: leases must be renewed whatever one answer brings
                 _log.exception("lease_keeper_failed")
+            if self._stopped:
+                return
+            self._wake.wait(min(BEAT_S, self._lease_s / 3))
+            self._wake.clear()
+
+    def _round(self) -> None:
+        if not self._leaving:
+            self._ledger.beat(self._record())
+        elif not self._said_goodbye:
+            self._ledger.retire(self._record().id)
+            self._said_goodbye = True
+        holdings = list(self._held.values())
+        states = self._ledger.renew([(h.ref, h.token) for h in holdings], lease_s=self._lease_s)
+        for holding, state in zip(holdings, states, strict=True):
+            holding.on_lease(state)

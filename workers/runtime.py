@@ -64,13 +64,14 @@ class Runtime:
         )
 
     def begin_stop(self) -> None:
-        """Calls in flight finish; what has not started is handed back."""
+        """Calls in flight finish; what has not started is handed back. Nothing here waits: a signal handler calls it."""
         self._parts.stopping.set()
-        self._leases.stop()
+        self._leases.leave()
 
     def stop(self) -> None:
         self.begin_stop()
         self._writer.stop()
+        self._leases.stop()
         self._housekeeper.stop()
         self._calls.stop()
         self._transport.close()

@@ -15,7 +15,7 @@ import psutil
 import redis
 from support.waiting import wait_for
 
-STAND_IN = (sys.executable, str(Path(__file__).with_name("up_standin.py")), "up")
+STAND_IN = (sys.executable, "-P", str(Path(__file__).with_name("up_standin.py")), "up")
 LLM_EDGE = (sys.executable, "-m", "api.cli.main", "up")
 
 _OURS = (

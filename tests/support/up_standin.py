@@ -35,7 +35,7 @@ def stand_ins(plan: Stack) -> list[Part]:
 
 def _stand_in(part: Part) -> Part:
     kind = part.role.name.lower()
-    return replace(part, argv=(sys.executable, __file__, kind, part.name))
+    return replace(part, argv=(sys.executable, "-P", __file__, kind, part.name))
 
 
 def run_up(words: list[str]) -> int:

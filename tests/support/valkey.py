@@ -5,7 +5,8 @@
         with running_valkey() as server:
             yield server
 
-`server.client().flushall()` between tests makes one server serve a whole session.
+`server.client().flushall()` between tests makes one server serve a whole session. Should the test run itself be killed,
+`up`'s janitor ends the server.
 """
 
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 import redis
 from support.waiting import wait_for
 
+from api.up.guard import Guard
+from api.up.janitor import Group, born
 from api.up.valkey import Instance, answers, config_text, find_server, free_port
 
 
@@ -31,6 +34,7 @@ class Valkey:
         self._instance = Instance(self._data, free_port(), "pass-of-a-test", maxmemory, aof)
         self._program = find_server().path
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard = Guard(folder / "lock", folder / "parts.json")
 
     @property
     def url(self) -> str:
@@ -57,10 +61,14 @@ class Valkey:
         config = self.folder / "valkey.conf"
         config.write_text(config_text(self._instance), encoding="utf-8")
         with (self.folder / "valkey.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command = [self._program, config]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        process = self._process
+        self._process = process
+        if not self._guard.alive:
+            self._guard.start()
+        self._guard.publish([Group(process.pid, "valkey", born(process.pid), last=True)])
         wait_for(
             lambda: answers(self.url) or process.poll() is not None,
             timeout_s=15,
@@ -75,6 +83,12 @@ class Valkey:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._guard.publish([])
+
+    def close(self) -> None:
+        """The server's end, and its janitor's."""
+        self.kill()
+        self._guard.stop()
 
     def stop(self) -> None:
         """SIGTERM: an orderly end."""
@@ -105,6 +119,6 @@ def running_valkey(
         server.start()
         yield server
     finally:
-        server.kill()
+        server.close()
         if folder is None:
             shutil.rmtree(home, ignore_errors=True)
