@@ -130,12 +130,14 @@ class Retry(_Record):
 class Catalogue(_Record):
     """The whole providers file, validated."""
 
-    providers: tuple[Provider, ...] = Field(min_length=1)
+    providers: tuple[Provider, ...]
     routing: Routing = Routing()
     retry: Retry = Retry()
 
     @model_validator(mode="after")
     def _distinct(self) -> "Catalogue":
+        if not self.providers:
+            raise ValueError("providers: at least 1 is needed")
         ids = [p.id for p in self.providers]
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:

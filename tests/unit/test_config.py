@@ -1,0 +1,128 @@
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from shared.catalogue import Catalogue, Provider, find_file, load_catalogue, load_fleet
+from shared.config import load_settings
+from shared.errors import ConfigError
+
+GOOD = """
+providers:
+  - id: openai
+    name: OpenAI
+    kind: openai
+    endpoint: https://api.openai.com/v1/
+    api_key_env: SOME_KEY
+    cost_per_1k_tokens: 0.03
+    prices: {mini: {input: 0.00015, output: 0.0006}}
+    models: {mini: gpt-4o-mini, fast: gpt-4o-mini}
+  - {id: local, endpoint: "http://127.0.0.1:1/v1", enabled: false, models: {"*": "*"}}
+routing: {strategy: failover}
+retry: {max_retries: 5}
+"""
+
+
+def write(folder: Path, text: str, name: str = "providers.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_faulty_variable_is_named_at_once_and_no_secret_is_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(
+            {
+                "SERVER_PORT": "x",
+                "LLM_EDGE_LEASE_S": "0",
+                "REDIS_URL": "http://:secret@h",
+                "LOG_FORMAT": "xml",
+            }
+        )
+    assert len(caught.value.faults) == 4
+    assert "secret" not in str(caught.value)
+
+
+def test_an_empty_variable_is_an_absent_one() -> None:
+    assert load_settings({"SERVER_PORT": "", "BROKER_URL": ""}).server_port == 8080
+
+
+def test_the_broker_defaults_to_the_ledgers_redis() -> None:
+    assert load_settings({"REDIS_URL": "redis://h/1"}).hints_url == "redis://h/1"
+    assert load_settings({"REDIS_URL": "unix:///s"}).hints_url == "redis+socket:///s"
+    assert load_settings({"BROKER_URL": "amqp://b"}).hints_url == "amqp://b"
+
+
+def test_a_providers_file(tmp_path: Path) -> None:
+    catalogue = load_catalogue(write(tmp_path, GOOD))
+    openai, local = catalogue.providers
+    assert openai.endpoint == "https://api.openai.com/v1"
+    assert (openai.model_for("fast"), openai.model_for("other")) == ("gpt-4o-mini", None)
+    assert local.model_for("anything") == "anything"
+    assert openai.price_of("mini") == openai.prices["mini"]
+    price = openai.price_of("fast")
+    assert price is not None
+    assert (price.input, price.out) == (Decimal("0.03"), Decimal("0.03"))
+    assert local.price_of("x") is None
+    assert catalogue.serves("mini")
+    assert not catalogue.serves("anything"), "a disabled provider serves nothing"
+    assert catalogue.model_names == ["fast", "mini"]
+    assert (catalogue.routing.strategy, catalogue.retry.max_retries) == ("failover", 5)
+
+
+def test_the_same_in_toml(tmp_path: Path) -> None:
+    text = '[[providers]]\nid = "a"\nendpoint = "http://h/v1"\n[routing]\nstrategy = "failover"\n'
+    assert load_catalogue(write(tmp_path, text, "providers.toml")).providers[0].id == "a"
+
+
+def test_every_fault_of_the_file_is_named_at_once(tmp_path: Path) -> None:
+    text = """
+providers:
+  - {id: "no spaces", endpoint: "ftp://h", colour: red}
+  - {id: b, endpoint: "http://u:p@h/v1", weight: 0}
+routing: {strategy: dice}
+"""
+    with pytest.raises(ConfigError) as caught:
+        load_catalogue(write(tmp_path, text))
+    assert len(caught.value.faults) == 6
+    assert all("providers.yaml" in fault for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "providers: []", "providers: [{id: a}]", "a: [", "\x00"])
+def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"providers\.yaml"):
+        load_catalogue(write(tmp_path, text))
+
+
+def test_ids_are_distinct(tmp_path: Path) -> None:
+    text = "providers: [{id: a, endpoint: 'http://h/v1'}, {id: a, endpoint: 'http://h/v1'}]"
+    with pytest.raises(ConfigError, match="used twice: a"):
+        load_catalogue(write(tmp_path, text))
+
+
+def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
+    assert find_file(load_settings({}), tmp_path) is None
+    with pytest.raises(ConfigError, match="llm-edge init"):
+        load_fleet(load_settings({}), tmp_path)
+    path = write(tmp_path, GOOD)
+    assert find_file(load_settings({}), tmp_path) == path
+    assert find_file(load_settings({"LLM_EDGE_CONFIG": "/else"}), tmp_path) == Path("/else")
+
+
+def test_keys_come_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    env = Provider(id="a", endpoint="http://h/v1", api_key_env="K")
+    assert env.api_key({"K": " secret "}) == "secret"
+    with pytest.raises(ConfigError, match="K is not set"):
+        env.api_key({})
+    key_file = write(tmp_path, "secret\n", "key")
+    assert Provider(id="a", endpoint="http://h/v1", api_key_file=key_file).api_key({}) == "secret"
+    with pytest.raises(ConfigError, match="No such file"):
+        Provider(id="a", endpoint="http://h/v1", api_key_file=tmp_path / "none").api_key({})
+    with pytest.raises(ValueError, match="not both"):
+        Provider(id="a", endpoint="http://h/v1", api_key_env="K", api_key_file=key_file)
+    assert Provider(id="a", endpoint="http://h/v1").api_key({}) is None
+
+
+def test_a_catalogue_needs_a_provider() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Catalogue(providers=())
