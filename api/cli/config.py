@@ -10,7 +10,7 @@ from shared.catalogue import Catalogue, find_file, load_catalogue
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
 
-app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

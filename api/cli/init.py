@@ -37,6 +37,8 @@ def init(
             f"no provider key in the environment, so nothing was written. Set one of {names}, and run this again."
         )
     _check_place(force=force)
+    if urlsplit(os.environ.get("OPENAI_BASE_URL", "")).username is not None:
+        _refuse("nothing was written: OPENAI_BASE_URL carries credentials, which do not belong into a file.")
     target = Path("providers.yaml")
     try:
         write_checked(target, providers_text(found, os.environ))

@@ -60,10 +60,13 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
         str | None, typer.Option(help="Level of the parts' logs. Default: LOG_LEVEL, else info.")
     ] = None,
 ) -> None:
-    """Run everything on this machine: an embedded Valkey, the API, workers; simulated providers where none is configured.
+    """Run everything on this machine: an embedded Valkey, the API and workers.
 
-    Prints `ready URL` once a job could run. Ctrl-C stops it all; started again in the same folder, it goes on with what
-    was unfinished. With REDIS_URL set it uses that server.
+    Where no provider is configured, providers are simulated. With REDIS_URL set, that server is used.
+
+    Prints `ready URL` once a job could run. Ctrl-C stops it all.
+
+    Started again in the same folder, it goes on with what was unfinished.
     """
     try:
         settings = load_settings()

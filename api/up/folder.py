@@ -128,6 +128,10 @@ def _try_lock(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as exc:  # some network file systems have no locks
+        raise UpError(
+            f"the folder cannot be locked ({exc.strerror}). Choose one on a local disk with --dir."
+        ) from exc
     return True
 
 

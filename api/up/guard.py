@@ -109,7 +109,8 @@ def leftovers(record: Path) -> Sequence[Group]:
         line = record.read_bytes()
     except OSError:
         return []
-    return [group for group in janitor.parse(line) if group.born and janitor.born(group.pgid) == group.born]
+    ours = [group for group in janitor.parse(line) if group.born and janitor.born(group.pgid) == group.born]
+    return [group for group in ours if janitor.runs(group.pgid)]
 
 
 def ending(status: int) -> str:

@@ -33,7 +33,7 @@ class Part:
     grace_s: float
     """From SIGTERM to SIGKILL."""
     answers: Callable[[], bool] | None = None
-    """Whether it does its work; parts of other roles than SERVER wait for the server's. None: as soon as it runs."""
+    """Whether a SERVER or SIMULATOR does its work. All others wait for the server. None: as soon as it runs."""
 
 
 @dataclass(frozen=True)

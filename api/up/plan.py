@@ -9,7 +9,7 @@ from pathlib import Path
 
 from api.up.parts import Part, Role
 from api.up.simulated import simulator_argv
-from api.up.valkey import Instance, Server, answers
+from api.up.valkey import Instance, Server, answers, listens
 
 API_GRACE_S = 25.0
 """Longer than the server itself gives its open requests."""
@@ -65,7 +65,8 @@ def parts_of(stack: Stack) -> list[Part]:
         parts.append(_server(stack.embedded, stack.environ))
     if stack.simulated is not None:
         argv = simulator_argv(stack.simulated.port, stack.simulated.options)
-        parts.append(Part("simulator", Role.SIMULATOR, argv, env, SIMULATOR_GRACE_S))
+        answer = partial(listens, stack.simulated.port)
+        parts.append(Part("simulator", Role.SIMULATOR, argv, env, SIMULATOR_GRACE_S, answer))
     parts.append(Part("api", Role.API, _command("api"), env, API_GRACE_S))
     for number in range(1, stack.workers + 1):
         argv = _command("worker", "--name", f"w@{stack.worker_names}-{number}")

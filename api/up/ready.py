@@ -31,9 +31,9 @@ def judge(status: int, body: bytes) -> str | None:
         told = None
     if not isinstance(told, dict):
         return f"the API answers /health/ready with {status} and no JSON: is it another program's port?"
+    if status != http.client.OK:
+        return f"the API is not ready ({status}, redis: {told.get('redis')})"
     workers = told.get("workers")
-    if isinstance(workers, int) and workers < 1:
-        return "no worker has reported yet"
-    return (
-        None if status == http.client.OK else f"the API is not ready ({status}, redis: {told.get('redis')})"
-    )
+    if not isinstance(workers, int):
+        return "the API does not say how many workers there are"
+    return None if workers else "no worker has reported yet"

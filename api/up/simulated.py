@@ -15,21 +15,20 @@ class Persona(NamedTuple):
     """One simulated provider: how quick, how dear, how reliable."""
 
     name: str
-    latency_s: float
     usd_per_1k_tokens: float
-    options: str
+    settings: str
 
 
 PERSONAS = (
-    Persona("fast", 0.15, 0.03, "latency=0.15,spread=0.2"),
-    Persona("steady", 0.3, 0.01, "latency=0.3,spread=0.1"),
-    Persona("cheap", 0.6, 0.002, "latency=0.6,spread=0.4,errors=0.01"),
+    Persona("fast", 0.03, "latency_s=0.15,latency_p95_s=0.25"),
+    Persona("steady", 0.01, "latency_s=0.3,latency_p95_s=0.35"),
+    Persona("cheap", 0.002, "latency_s=0.6,latency_p95_s=1.2,error_rate=0.01"),
 )
 
 
 def simulator_argv(port: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The simulator's command. `options` come last, so that they win."""
-    personas = [word for persona in PERSONAS for word in ("--persona", f"{persona.name}:{persona.options}")]
+    personas = [word for persona in PERSONAS for word in ("--persona", f"{persona.name}:{persona.settings}")]
     return (sys.executable, "-m", "workers.simulator", "--port", str(port), *personas, *options)
 
 

@@ -17,11 +17,13 @@ from api.up.plan import Embedded, Simulated, Stack, parts_of
 from api.up.ready import url_of, why_not_ready
 from api.up.redis_check import examine, without_password
 from api.up.simulated import providers_text
-from api.up.supervisor import Supervisor
+from api.up.supervisor import Hooks, Supervisor
 from api.up.valkey import Instance, config_text, find_server, free_port, half_of_memory, port_is_free
 from shared.catalogue import find_file, load_catalogue
-from shared.config import LOOPBACK, Settings
-from shared.errors import ConfigError
+from shared.config import LOOPBACK, Settings, load_settings
+from shared.errors import ConfigError, EdgeError
+from shared.redis_client import connect
+from shared.redis_ledger import RedisLedger
 
 Say = Callable[[str], None]
 
@@ -159,6 +161,10 @@ def _embedded(options: Options, folder: Folder, say: Say) -> Embedded:
 
 
 def _simulated(options: Options, environ: Mapping[str, str], folder: Folder, say: Say) -> Simulated:
+    try:
+        words = tuple(shlex.split(options.simulate))
+    except ValueError as exc:
+        raise UpError(f"--simulate {options.simulate}: {exc}") from exc
     port = free_port()
     write_private(folder.providers, providers_text(port))
     say(
@@ -169,20 +175,34 @@ def _simulated(options: Options, environ: Mapping[str, str], folder: Folder, say
         say(f"  {', '.join(keys)} found, but not used until `llm-edge init` has written providers.yaml.")
     else:
         say("  For real answers set a provider's key, for example OPENAI_API_KEY, and run `llm-edge init`.")
-    return Simulated(port, folder.providers, tuple(shlex.split(options.simulate)))
+    return Simulated(port, folder.providers, words)
 
 
 def _run(stack: Stack, parts: list[Part], folder: Folder, lock: int, say: Say) -> None:
     say(
         f"starting the API and {stack.workers} worker{'s' if stack.workers != 1 else ''}; logs in {folder.logs}"
     )
-    supervisor = Supervisor(
-        parts,
-        folder,
-        Guard(folder.lock_file, folder.record, lock_fd=lock),
+    hooks = Hooks(
         why_not_ready=lambda: why_not_ready(stack.host, stack.port),
+        on_server=lambda: forget_workers(stack),
         on_ready=lambda: say(f"ready {url_of(stack.host, stack.port)}"),
         say=say,
     )
-    supervisor.run()
+    Supervisor(parts, folder, Guard(folder.lock_file, folder.record, lock_fd=lock), hooks).run()
     say("stopped")
+
+
+def forget_workers(stack: Stack) -> None:
+    """The embedded server may remember workers that were killed with it: none lives yet, so nobody should count on them."""
+    if stack.embedded is None:
+        return
+    client = connect(stack.embedded.instance.url, role="worker", max_connections=1)
+    try:
+        ledger = RedisLedger(client, load_settings(stack.environ).key_prefix)
+        for worker in ledger.workers():
+            ledger.retire(worker.id)
+    except EdgeError:
+        pass  # they are forgotten by themselves within seconds
+    finally:
+        client.close()
+        client.connection_pool.disconnect()

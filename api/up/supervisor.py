@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from api.up.errors import UpError
@@ -23,28 +24,28 @@ _WORD_AFTER_S = 15.0
 """A stack that is not ready after so long says what it waits for."""
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What the supervisor asks and tells."""
+
+    why_not_ready: Callable[[], str | None]
+    """Asked until it returns None."""
+    on_server: Callable[[], None]
+    """Called once, when the server answers and nobody uses it yet."""
+    on_ready: Callable[[], None]
+    """Called once."""
+    say: Callable[[str], None]
+
+
 class Supervisor:
-    """Runs `parts` until a signal asks for the end, or one of them proves hopeless.
+    """Runs `parts` until a signal asks for the end, or one of them proves hopeless."""
 
-    `why_not_ready()` is asked until it returns None; then `on_ready()` is called, once.
-    """
-
-    def __init__(
-        self,
-        parts: Sequence[Part],
-        folder: Folder,
-        guard: Guard,
-        *,
-        why_not_ready: Callable[[], str | None],
-        on_ready: Callable[[], None],
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], folder: Folder, guard: Guard, hooks: Hooks) -> None:
         self._processes = [Process(part) for part in parts]
         self._folder = folder
         self._guard = guard
-        self._why_not_ready = why_not_ready
-        self._on_ready = on_ready
-        self._say = say
+        self._hooks = hooks
+        self._say = hooks.say
         self._server_up = all(part.role is not Role.SERVER for part in parts)
         self._ready = False
         self._asked = 0
@@ -108,16 +109,24 @@ class Supervisor:
     def _progress(self) -> str | None:
         """Moves on from server to all parts to ready; what it still waits for, or None."""
         if not self._server_up:
-            servers = [process for process in self._processes if process.part.role is Role.SERVER]
-            if not all(p.running and (p.part.answers is None or p.part.answers()) for p in servers):
-                return f"{servers[0].part.name} does not answer yet"
+            if reason := self._silent(Role.SERVER):
+                return reason
+            self._hooks.on_server()
             self._server_up = True
             self._tend()
         if not self._ready:
-            if reason := self._why_not_ready():
+            if reason := self._silent(Role.SIMULATOR) or self._hooks.why_not_ready():
                 return reason
             self._ready = True
-            self._on_ready()
+            self._hooks.on_ready()
+        return None
+
+    def _silent(self, role: Role) -> str | None:
+        """Which part of that role does not answer yet, in words."""
+        for process in self._processes:
+            part = process.part
+            if part.role is role and not (process.running and (part.answers is None or part.answers())):
+                return f"{part.name} does not answer yet"
         return None
 
     def _hopeless(self, process: Process) -> UpError:

@@ -154,6 +154,15 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
+def listens(port: int) -> bool:
+    """Whether a program takes connections on that port of the loopback address."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=0.3):
+            return True
+    except OSError:
+        return False
+
+
 def half_of_memory() -> int:
     """Half of what this machine or container may use, in bytes; 64 MiB at least."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

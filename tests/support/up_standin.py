@@ -35,7 +35,7 @@ def stand_ins(plan: Stack) -> list[Part]:
 
 def _stand_in(part: Part) -> Part:
     kind = part.role.name.lower()
-    return replace(part, argv=(sys.executable, "-P", __file__, kind, part.name))
+    return replace(part, argv=(sys.executable, "-P", __file__, kind, part.name), answers=None)
 
 
 def run_up(words: list[str]) -> int:
@@ -46,6 +46,7 @@ def run_up(words: list[str]) -> int:
     parser.add_argument("--grace", type=float, default=5.0)
     asked = parser.parse_args(words)
     options = stack.Options(asked.dir, "127.0.0.1", asked.port, asked.workers, grace_s=asked.grace)
+    os.environ["STANDIN_WORKERS"] = str(asked.workers)
     if name := os.environ.get("STANDIN_DIE_AT_GATE"):
         _die_at_gate_of(name)
     try:
@@ -72,7 +73,8 @@ def _die_at_gate_of(name: str) -> None:
 class _Ready(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
-            workers = len(client.keys("beat:*"))
+            beats = len(client.keys("beat:*"))
+        workers = beats if beats >= int(os.environ["STANDIN_WORKERS"]) else 0  # so that tests find all of them
         body = json.dumps({"status": "ready", "redis": "ok", "workers": workers}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -1,0 +1,73 @@
+"""What the commands say about a batch, as lines. Pure."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from api.cli.view import BatchView, batch_view
+from api.cli.words import count, duration, usd
+
+_MOST_FAULTS = 10
+
+
+def summary(batch: BatchView, output: Path | None, errors: Path | None) -> list[str]:
+    """The end of a batch whose files have been fetched."""
+    lines = [*description(batch)]
+    if output is not None:
+        lines.append(_row("answers", f"{output} ({count(batch.completed, 'line')})"))
+    if errors is not None:
+        lines.append(_row("errors", str(errors)))
+    return lines
+
+
+def description(batch: BatchView) -> list[str]:
+    """A batch as it stands."""
+    took = f" after {duration(batch.ended_at - batch.created_at)}" if batch.ended_at else ""
+    lines = [f"{batch.id}  {batch.status}{took}", _row("jobs", batch.progress)]
+    if batch.input_tokens or batch.output_tokens:
+        lines.append(_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out"))
+    if batch.done:
+        lines.append(_row("cost", usd(batch.cost_usd)))
+    for provider in batch.providers:
+        failed = f", {provider.failed:,} failed" if provider.failed else ""
+        cost = usd(provider.cost_usd) if provider.cost_usd is not None else "cost unknown"
+        lines.append(_row("provider", f"{provider.id}: {provider.completed:,} completed{failed}, {cost}"))
+    if not batch.ended and batch.expires_at:
+        lines.append(_row("ends by", when(batch.expires_at)))
+    lines.extend(_row("fault", fault) for fault in batch.faults[:_MOST_FAULTS])
+    if len(batch.faults) > _MOST_FAULTS:
+        lines.append(_row("", f"and {len(batch.faults) - _MOST_FAULTS} more; `--json` lists them all"))
+    return lines
+
+
+def _row(what: str, value: str) -> str:
+    return f"  {what:<9}{value}"
+
+
+def table(batches: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The list of batches, one line each."""
+    rows = [("ID", "STATUS", "JOBS", "DONE", "FAILED", "CREATED")]
+    for batch in map(batch_view, batches):
+        figures = (f"{batch.total:,}", f"{batch.done:,}", f"{batch.failed:,}")
+        rows.append((batch.id, batch.status, *figures, when(batch.created_at)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def when(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def way_back(batch_id: str, command: str, output: Path | None) -> list[str]:
+    """How to come back to a batch that goes on by itself. `command`: `llm-edge batch`, with its options."""
+    target = shlex.quote(str(output)) if output is not None else "answers.jsonl"
+    return [
+        f"{batch_id} goes on by itself. To come back to it:",
+        f"  {command} status {batch_id} --watch",
+        f"  {command} results {batch_id} -o {target}",
+        f"  {command} cancel {batch_id}",
+    ]
