@@ -63,6 +63,7 @@ def _transport_options(role: Role) -> dict[str, Any]:
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "health_check_interval": 25,
+        "polling_interval": 0.001,  # by default an idle consumer sleeps a second, deaf, after every two
         "max_connections": POOL_SLOTS + 50,  # under gevent every ack takes a connection at once
     }
 
@@ -100,6 +101,17 @@ class Hints:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+
+    def warm(self) -> None:
+        """Make the connections and declarations that the first message would otherwise wait for."""
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for queue in self._app.amqp.queues.values():
+                    queue(producer.channel).declare()
+            with self._app.events.default_dispatcher() as dispatcher:
+                dispatcher.send("worker-heartbeat", retry=False)
+        except (OperationalError, OSError) as exc:
+            _log.warning("broker_away", error=type(exc).__name__)
 
     def send(self, refs: Iterable[str]) -> int:
         """How many went out; stops at the first that the broker does not take."""

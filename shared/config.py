@@ -82,7 +82,8 @@ def faults_of(exc: ValidationError, where: str) -> list[str]:
     lines = []
     for fault in exc.errors(include_url=False):
         path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        got = "" if "key" in path.lower() or "url" in path.lower() else _shown(fault.get("input"))
+        private = any(word in path.lower() for word in ("key", "url", "endpoint"))
+        got = "" if private else _shown(fault.get("input"))
         lines.append(f"{where}: {path}: {fault['msg']}{got}")
     return lines
 

@@ -60,10 +60,9 @@ class Calls:
     def in_flight(self) -> int:
         return self._in_flight
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another shard may be claimed: fewer jobs wait than could run at once."""
-        return len(self._lanes[Lane.FRESH]) + len(self._lanes[Lane.RETRY]) < self.batch_size
+    def has_room(self, lane: Lane) -> bool:
+        """Whether another shard for this lane may be claimed: fewer jobs wait there, or before it, than could run at once."""
+        return sum(len(waiting) for waiting in self._lanes[: lane + 1]) < self.batch_size
 
     def _next_lane(self) -> Lane | None:
         for lane in Lane:

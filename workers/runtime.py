@@ -15,9 +15,9 @@ from shared.logs import get_logger
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
-from workers.calls import Calls
+from workers.calls import Calls, Lane
 from workers.leases import Leases
-from workers.shard import Parts, Retry, ShardRun, run_shard
+from workers.shard import Parts, Retry, run_shard
 from workers.transport import Transport
 from workers.writer import Writer
 
@@ -40,20 +40,25 @@ class Runtime:
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, self._holder, self._after_write)
         self._leases = Leases(self._ledger, settings.lease_s, self._record)
+        self._hints = Hints(app)
         self._housekeeper = Housekeeper(
-            self._ledger, files, Hints(app), settings, lambda: self._catalogue, self._holder
+            self._ledger, files, self._hints, settings, lambda: self._catalogue, self._holder
         )
         self._parts = Parts(
             ledger=self._ledger,
             files=files,
             calls=self._calls,
             writer=self._writer,
+            leases=self._leases,
             call=self._transport.call,
             catalogue=lambda: self._catalogue,
             stopping=threading.Event(),
+            holder=self._holder,
+            lease_s=settings.lease_s,
         )
 
     def start(self) -> None:
+        self._hints.warm()
         self._calls.start()
         self._writer.start()
         self._leases.start()
@@ -77,21 +82,8 @@ class Runtime:
         self._transport.close()
         _log.info("worker_stopped", worker=self._holder)
 
-    def run_shard(self, hint: Hint, retry: Retry) -> bool:
-        return run_shard(
-            hint.ref,
-            self._parts,
-            holder=self._holder,
-            lease_s=self.settings.lease_s,
-            retry=retry,
-            hold=self._hold,
-        )
-
-    def _hold(self, run: ShardRun, held: bool) -> None:  # noqa: FBT001
-        if held:
-            self._leases.hold(run)
-        else:
-            self._leases.let_go(run)
+    def run_shard(self, hint: Hint, lane: Lane, retry: Retry) -> bool:
+        return run_shard(hint.ref, lane, self._parts, retry)
 
     def _after_write(self, batch_id: str, finished: Finished) -> None:
         for segment in finished.segments:

@@ -16,6 +16,7 @@ from shared.ledger import Held, Ledger
 from shared.logs import get_logger
 from workers.calls import Calls, Lane
 from workers.execute import Call, Failed, Job, attempt, given_up
+from workers.leases import Leases
 from workers.retry import Decision, decide
 from workers.writer import Entry, Writer
 
@@ -38,9 +39,12 @@ class Parts(msgspec.Struct, frozen=True):
     files: Files
     calls: Calls
     writer: Writer
+    leases: Leases
     call: Call
     catalogue: Callable[[], Catalogue]
     stopping: threading.Event
+    holder: str
+    lease_s: float
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -217,28 +221,23 @@ def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]
         yield max((w.decision for w in group), key=lambda d: d.delay_s), group
 
 
-def run_shard(
-    ref: str,
-    parts: Parts,
-    *,
-    holder: str,
-    lease_s: float,
-    retry: Retry,
-    hold: Callable[[ShardRun, bool], None],
-) -> bool:
-    """What a hint leads to. False where there was nothing to do: no room here, or no claim to be had."""
-    if parts.stopping.is_set() or not parts.calls.has_room:
+def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
+    """What a hint leads to. False where there was nothing to do: no room here, or no claim to be had.
+
+    A retry's hint asks for room in the lane of retries: its time has come, and it must not wait behind fresh shards.
+    """
+    if parts.stopping.is_set() or not parts.calls.has_room(lane):
         parts.ledger.decline(ref)
         return False
-    claim = parts.ledger.claim(ref, holder=holder, lease_s=lease_s)
+    claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
     if claim is None:
         return False
     run = ShardRun(claim, parts, retry)
-    hold(run, True)
+    parts.leases.hold(run)
     try:
         run.run()
     except StoreUnavailableError as exc:
         _log.warning("shard_left_to_its_lease", shard=ref, error=exc.message)
     finally:
-        hold(run, False)
+        parts.leases.let_go(run)
     return True

@@ -8,6 +8,7 @@ from kombu.exceptions import OperationalError
 from shared.broker import RUN_SHARD, pack_hint, read_hint
 from shared.errors import HintError, StoreUnavailableError
 from shared.logs import get_logger
+from workers.calls import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ def register(app: Celery, runtime: "Callable[[], Runtime]") -> None:
             _retry(self, ref, delay_s, error)
 
         try:
-            ran = runtime().run_shard(hint, retry)
+            lane = Lane.RETRY if self.request.retries else Lane.FRESH
+            ran = runtime().run_shard(hint, lane, retry)
         except StoreUnavailableError as exc:  # the reaper sends another hint
             _log.warning("store_away", shard=hint.ref, error=exc.message)
             return "away"

@@ -1,5 +1,6 @@
 """How a command shows that a batch moves on: bars on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -35,8 +36,9 @@ class Pace:
         (then_s, before), (now_s, done) = self._samples[0], self._samples[-1]
         return (done - before) / (now_s - then_s) if now_s > then_s and done > before else None
 
-    def left_s(self, left: int) -> float | None:
-        return left / self.per_s if self.per_s else None
+    def left_s(self, left: int) -> int | None:
+        """Whole seconds until so many more jobs are done."""
+        return math.ceil(left / self.per_s) if self.per_s else None
 
 
 class Progress:
@@ -96,11 +98,15 @@ class Lines(Progress):
 def line_of(batch: BatchView, pace: Pace) -> str:
     """`batch_1: in_progress, 612 of 1,000 jobs done, 143/s, about 3 s left`."""
     words = [f"{batch.id}: {batch.status}", batch.progress]
-    if not batch.ended and (rate := pace.per_s):
-        words.append(f"{rate:,.0f}/s" if rate >= 1 else f"one every {duration(1 / rate)}")
+    if batch.done < batch.total and not batch.ended and (rate := pace.per_s):
+        words.append(_rate(rate))
         if left_s := pace.left_s(batch.total - batch.done):
             words.append(f"about {duration(left_s)} left")
     return ", ".join(words)
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}/s" if per_s >= 1 else f"one every {duration(1 / per_s)}"
 
 
 class Bars(Progress):
@@ -146,7 +152,7 @@ def bar_row(what: str, done: int, total: int, words: str) -> "RenderableType":
     from rich.table import Table  # noqa: PLC0415  as above
 
     row = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(total=total or None, completed=done, width=30, pulse=not total)
+    bar = ProgressBar(total=total or None, completed=done, width=20, pulse=not total)
     row.add_row(what, bar, words)
     return row
 
@@ -156,9 +162,11 @@ def picture(batch: BatchView, pace: Pace) -> "RenderableType":
     from rich.console import Group  # noqa: PLC0415  only a terminal needs it
     from rich.table import Table  # noqa: PLC0415  as above
 
-    words = [batch.progress]
-    if not batch.ended and (rate := pace.per_s):
-        words.append(f"{rate:,.1f}/s")
+    words = [f"{batch.done:,}/{batch.total:,}"] if batch.total else []
+    if batch.failed:
+        words.append(f"{batch.failed:,} failed")
+    if batch.done < batch.total and not batch.ended and (rate := pace.per_s):
+        words.append(_rate(rate))
         if left_s := pace.left_s(batch.total - batch.done):
             words.append(f"{duration(left_s)} left")
     shares = Table.grid(padding=(0, 2, 0, 0))
@@ -170,7 +178,7 @@ def picture(batch: BatchView, pace: Pace) -> "RenderableType":
             usd(provider.cost_usd) if provider.cost_usd is not None else "",
             style="dim",
         )
-    return Group(bar_row(batch.status, batch.done, batch.total, ", ".join(words)), shares)
+    return Group(bar_row(batch.status, batch.done, batch.total, "  ".join(words)), shares)
 
 
 def progress_on(stream: TextIO, environ: Mapping[str, str], *, quiet: bool = False) -> Progress:

@@ -24,8 +24,8 @@ def size(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.31 s`, `42 s`, `3 min 5 s`, `2 h 4 min`."""
-    if seconds < 10:  # noqa: PLR2004  beyond, hundredths say nothing
+    """`0.31 s`, `5 s`, `42 s`, `3 min 5 s`, `2 h 4 min`."""
+    if seconds < 10 and seconds != int(seconds):  # noqa: PLR2004  beyond, hundredths say nothing
         return f"{seconds:.2f} s"
     whole = round(seconds)
     if whole < _MINUTE_S:

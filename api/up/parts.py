@@ -12,6 +12,9 @@ QUICK_S = 10.0
 GIVE_UP_AFTER = 5
 """So many ends in a row within `QUICK_S` each, before the stack was ever ready: it will not work by trying again."""
 
+MISUSED = 2
+"""The exit code of a program that does not understand its options: trying again cannot help."""
+
 
 class Role(IntEnum):
     """What a part is, in the order in which parts are stopped: nobody loses what it still writes to."""
@@ -43,15 +46,17 @@ class Life:
     delay_s: float = 0.0
     quick_ends: int = 0
 
-    def after_end(self, lived_s: float) -> "Life":
-        """The past including one more life of `lived_s` seconds.
+    def after_end(self, lived_s: float, status: int = 1) -> "Life":
+        """The past including one more life of `lived_s` seconds that ended with `status`.
 
         `delay_s` is then the wait before the next start: 0.5, 1, 2, 4, 8, 10, 10 ... seconds.
         """
         delay_s = (
             FIRST_DELAY_S if lived_s >= STEADY_S or not self.delay_s else min(self.delay_s * 2, MAX_DELAY_S)
         )
-        return Life(delay_s, self.quick_ends + 1 if lived_s < QUICK_S else 0)
+        if lived_s >= QUICK_S:
+            return Life(delay_s)
+        return Life(delay_s, GIVE_UP_AFTER if status == MISUSED else self.quick_ends + 1)
 
     @property
     def hopeless(self) -> bool:

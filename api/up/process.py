@@ -73,7 +73,7 @@ class Process:
             return False
         janitor.send(popen.pid, 9)  # its own children, if it had any, must not outlive it
         now_s = time.monotonic()
-        self.life = self.life.after_end(now_s - self._started_s)
+        self.life = self.life.after_end(now_s - self._started_s, popen.returncode)
         self.ended, self.due_s, self._popen = popen.returncode, now_s + self.life.delay_s, None
         return True
 

@@ -13,7 +13,7 @@ from types import FrameType
 from api.up.errors import UpError
 from api.up.folder import Folder
 from api.up.guard import Guard, ending
-from api.up.parts import GIVE_UP_AFTER, Part, Role
+from api.up.parts import Part, Role
 from api.up.process import Process
 
 SHORT_GRACE_S = 1.0
@@ -132,7 +132,7 @@ class Supervisor:
     def _hopeless(self, process: Process) -> UpError:
         name, status = process.part.name, process.ended or 0
         return UpError(
-            f"{name} ended {GIVE_UP_AFTER} times in a row while starting (last: {ending(status)}). "
+            f"{name} does not start: it ended with {ending(status)}. "
             f"The end of its log, {self._folder.log(name)}:\n{self._folder.last_lines(name)}"
         )
 

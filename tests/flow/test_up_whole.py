@@ -11,8 +11,8 @@ from support.batches import lines, outcomes, submit, wait_for_end
 from support.up_run import LLM_EDGE, UpRun, processes_in, running_up
 from support.waiting import wait_for
 
-AT_ONCE = " ".join(f"--persona {name}:latency_s=0" for name in ("fast", "steady", "cheap"))
-SLOW = AT_ONCE.replace("latency_s=0", "latency_s=0.5")
+AT_ONCE = "--latency-s 0 --error-rate 0"
+SLOW = "--latency-s 0.5 --error-rate 0"
 QUICK = {"LLM_EDGE_LEASE_S": "2", "LLM_EDGE_TICK_S": "0.1"}
 
 
@@ -73,7 +73,7 @@ def test_options_that_the_simulator_does_not_know_end_it_with_the_reason(tmp_pat
     with running_up(tmp_path, *options, command=LLM_EDGE, environ=QUICK) as up:
         assert up.wait(60) == 1
         assert up.said("ready") is None
-        assert "simulator ended 5 times in a row" in up.output
+        assert "simulator does not start: it ended with exit code 2" in up.output
         assert "--nonsense" in up.output
         assert processes_in(tmp_path) == []
 

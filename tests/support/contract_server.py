@@ -11,7 +11,9 @@ from typing import Any
 BATCH_ID = "batch_1"
 
 
-def batch(status: str = "completed", total: int = 3, completed: int = 3, failed: int = 0, **more: Any) -> dict[str, Any]:
+def batch(
+    status: str = "completed", total: int = 3, completed: int = 3, failed: int = 0, **more: Any
+) -> dict[str, Any]:
     """A batch object; files where there would be some."""
     ended = status in {"completed", "expired", "cancelled"}
     return {
@@ -55,7 +57,9 @@ class Contract:
     url: str = ""
     looks: list[dict[str, Any]] = field(default_factory=lambda: [batch()])
     """What successive looks at the batch find; the last stays."""
-    files: dict[str, bytes] = field(default_factory=lambda: {"file-out": b'{"custom_id": "1"}\n', "file-err": b"{}\n"})
+    files: dict[str, bytes] = field(
+        default_factory=lambda: {"file-out": b'{"custom_id": "1"}\n', "file-err": b"{}\n"}
+    )
     odd: dict[str, list[Answer]] = field(default_factory=dict)
     """`METHOD /path` -> answers to give first, instead of the right one."""
     seen: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -69,7 +73,11 @@ class Contract:
             return self.odd[what].pop(0)
         if what.endswith("/content"):
             file_id = what.split("/")[-2]
-            return Answer(body=self.files[file_id]) if file_id in self.files else refusal(404, "No such File", "no")
+            return (
+                Answer(body=self.files[file_id])
+                if file_id in self.files
+                else refusal(404, "No such File", "no")
+            )
         if what.startswith("GET /v1/batches/") or what.endswith("/cancel"):
             if BATCH_ID not in what:
                 return refusal(404, "No batch found with id 'x'.", "batch_not_found")
@@ -89,6 +97,7 @@ def _json(value: Any) -> Answer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     contract: Contract
 
     def _serve(self) -> None:
@@ -107,7 +116,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body[: len(answer.body) - answer.cut])
         self.close_connection = self.close_connection or answer.cut > 0
 
-    do_GET = do_POST = do_DELETE = _serve
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class' name
         """Nothing on stderr."""

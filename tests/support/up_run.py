@@ -69,7 +69,10 @@ class UpRun:
 
     def said(self, words: str) -> str | None:
         """The first line with these words."""
-        return next((line for line in self.lines if words in line), None)
+        return next(iter(self.all_said(words)), None)
+
+    def all_said(self, words: str) -> list[str]:
+        return [line for line in self.lines if words in line]
 
     def wait_said(self, words: str, timeout_s: float = 20.0) -> str:
         try:

@@ -74,7 +74,9 @@ class _Ready(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
             beats = len(client.keys("beat:*"))
-        workers = beats if beats >= int(os.environ["STANDIN_WORKERS"]) else 0  # so that tests find all of them
+        workers = (
+            beats if beats >= int(os.environ["STANDIN_WORKERS"]) else 0
+        )  # so that tests find all of them
         body = json.dumps({"status": "ready", "redis": "ok", "workers": workers}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -78,12 +78,13 @@ def test_lanes_are_served_in_order(gate: Gate) -> None:
 def test_there_is_room_until_as_many_wait_as_could_run(gate: Gate) -> None:
     calls = make(5)
     for n in range(4 + 4):
-        assert calls.has_room
+        assert calls.has_room(Lane.FRESH)
         calls.submit(Lane.FRESH, gate.work(str(n)))
         wait_for(lambda n=n: calls.in_flight == min(n + 1, 4), 5, "started")  # type: ignore[misc]
-    assert not calls.has_room
+    assert not calls.has_room(Lane.FRESH)
+    assert calls.has_room(Lane.RETRY)
     gate.open()
-    wait_for(lambda: calls.has_room, 5, "room again")
+    wait_for(lambda: calls.has_room(Lane.FRESH), 5, "room again")
     calls.stop()
 
 

@@ -54,6 +54,11 @@ def test_only_quick_ends_in_a_row_are_hopeless() -> None:
     assert not life.after_end(QUICK_S).after_end(0.1).hopeless
 
 
+def test_options_that_are_not_understood_are_hopeless_at_once() -> None:
+    assert Life().after_end(0.1, status=2).hopeless
+    assert not Life().after_end(QUICK_S, status=2).hopeless
+
+
 def by_name(stack: Stack) -> Mapping[str, Part]:
     return {part.name: part for part in parts_of(stack)}
 

@@ -8,7 +8,7 @@ import typer
 
 from api.cli.up import bytes_of
 from api.up.ready import judge, url_of, why_not_ready
-from api.up.simulated import providers_text
+from api.up.simulated import providers_text, simulator_argv
 from shared.catalogue import load_catalogue
 
 
@@ -35,6 +35,37 @@ def test_nobody_there_is_not_ready() -> None:
     with socket.socket() as bound:  # bound, but nobody listens
         bound.bind(("127.0.0.1", 0))
         assert why_not_ready("127.0.0.1", bound.getsockname()[1]) == "the API does not answer yet"
+
+
+def personas(*options: str) -> dict[str, str]:
+    """Name -> settings as the simulator will be told."""
+    argv = simulator_argv(7001, options)
+    told = [argv[place + 1] for place, word in enumerate(argv) if word == "--persona"]
+    return dict(word.split(":", 1) for word in told)
+
+
+def test_the_personas_are_of_different_speed_and_one_errs() -> None:
+    assert personas() == {
+        "fast": "latency_s=0.15,latency_p95_s=0.25",
+        "steady": "latency_s=0.3,latency_p95_s=0.35",
+        "cheap": "latency_s=0.6,latency_p95_s=1.2,error_rate=0.01",
+    }
+
+
+def test_options_for_all_personas_win_over_their_own() -> None:
+    assert personas("--latency-s", "0", "--seed", "1") == {
+        "fast": "",
+        "steady": "",
+        "cheap": "error_rate=0.01",
+    }
+    assert personas("--error-rate=0")["cheap"] == "latency_s=0.6,latency_p95_s=1.2"
+
+
+def test_a_persona_of_the_users_replaces_ours() -> None:
+    found = personas("--persona", "fast:latency_s=2")
+    assert found["fast"] == "latency_s=2"
+    assert "fast:" not in " ".join(simulator_argv(7001, ["--persona=fast:latency_s=2"])[:-1])
+    assert set(found) == {"fast", "steady", "cheap"}
 
 
 def test_urls() -> None:

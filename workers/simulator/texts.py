@@ -14,6 +14,8 @@ _SUMMARY = re.compile(r"\bsummar(?:y|i[sz])", re.IGNORECASE)
 _NAME = re.compile(r"\b(?:def|fn|func|function)\s+([A-Za-z_][\w.]*)\s*[(<]|`([A-Za-z_][\w.]*)(?:\(\))?`")
 _DOCSTRING = re.compile(r"(?:\"\"\"|''')\s*(\S.*?)(?:\.\s|\.?\s*(?:\"\"\"|'''|\n\s*\n|$))", re.DOTALL)
 
+_QUOTES = ('"""', "'''")
+
 _FILLER_TEXT = """
 No model has read the question: these words come from the simulator, so that routing, retries and counting can be
 watched without a key and without a bill. A real provider would say something of use here. The length is drawn at
@@ -48,7 +50,8 @@ def _summary(prompt: str) -> str:
     """Names the function and repeats the first sentence of its docstring, where it finds them."""
     named = _NAME.search(prompt, 0, _LOOKED_AT)
     name = f"`{named[1] or named[2]}`" if named else "This function"
-    documented = _DOCSTRING.search(prompt, 0, _LOOKED_AT)
+    quoted = any(quotes in prompt for quotes in _QUOTES)  # spares the plain ones the slow search
+    documented = _DOCSTRING.search(prompt, 0, _LOOKED_AT) if quoted else None
     if documented is None:
         return f"{MARK} {name} takes what it is given, does what its name says and returns the result."
     gist = " ".join(documented[1].split()[:_GIST_WORDS])

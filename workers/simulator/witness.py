@@ -90,7 +90,7 @@ class Witness:
 
 def unix_now() -> float:
     """Unix seconds, to the microsecond."""
-    return round(time.time(), 6)
+    return time.time_ns() // 1000 / 1e6
 
 
 @lru_cache(maxsize=1024)
