@@ -42,7 +42,7 @@ check: $(VENV)/.dev  ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy tests
+	@MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests examples
 	@$(BIN)/lint-imports
 
 format: $(VENV)/.dev  ## let ruff format and fix

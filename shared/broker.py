@@ -63,7 +63,6 @@ def _transport_options(role: Role) -> dict[str, Any]:
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "health_check_interval": 25,
-        "polling_interval": 0.001,  # by default an idle consumer sleeps a second, deaf, after every two
         "max_connections": POOL_SLOTS + 50,  # under gevent every ack takes a connection at once
     }
 
@@ -140,8 +139,12 @@ def process_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
+# Celery looks in the working folder first: packages of the same name there must not stand in for ours
+_CELERY = "import shared, workers; from celery.__main__ import main; main()"
+
+
 def worker_command(settings: Settings, *, name: str | None, pool: str, concurrency: int | None) -> list[str]:
-    """The command line of a worker: plain Celery, so that `celery -A workers.app worker -P gevent` is the same.
+    """The command line of a worker: plain Celery; `celery -A workers.app worker -P gevent` is the same.
 
     Raises ConfigError for a pool in which a worker cannot hold its calls together.
     """
@@ -154,7 +157,7 @@ def worker_command(settings: Settings, *, name: str | None, pool: str, concurren
     calls = concurrency or settings.concurrency
     node = name or f"w@{socket.gethostname()}-{os.getpid()}"
     return [
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+        *(sys.executable, "-c", _CELERY, "-A", "workers.app", "worker"),
         *("-P", pool, "-c", str(max(POOL_SLOTS, calls)), "-n", node),
         *("-Q", f"{INTERACTIVE_QUEUE},{BATCH_QUEUE}", "--without-gossip", "--without-mingle"),
         *("--loglevel", settings.log_level.split(",")[0]),

@@ -103,7 +103,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
         with session.progress as progress:
             raw = session.hand_in(wanted)
             batch = batch_view(raw)
-            session.way_back = report.way_back(batch.id, session.server.command, output)
+            session.goes_on(batch.id, output)
             progress.note(f"{batch.id} created from {file}")
             raw = journey.wait_for_end(session.client, batch.id, progress)
         session.finish(raw, targets)
@@ -139,7 +139,7 @@ def status(
     with _session(ctx, as_json=as_json) as session:
         raw = session.client.batch(batch_id)
         if watch:
-            session.way_back = report.way_back(batch_id, session.server.command, None)
+            session.goes_on(batch_id, None)
             with session.progress as progress:
                 raw = journey.wait_for_end(session.client, batch_id, progress)
         batch = batch_view(raw)
@@ -206,13 +206,14 @@ def _targets(output: Path | None, errors: Path | None, *, as_json: bool) -> Targ
 
 
 class _Session:
-    """One command's talk with the server. `way_back`: what a user should know who has to leave it now."""
+    """One command's talk with the server. `way_back`: what a user should know who has to leave it now, and of which batch."""
 
     def __init__(self, server: Server, progress: Progress, *, as_json: bool) -> None:
         self.server = server
         self.progress = progress
         self.client = Client(server.url, server.api_key, say=progress.note)
         self.way_back: list[str] = []
+        self.batch_id: str | None = None
         self._as_json = as_json
 
     def hand_in(self, wanted: Submission) -> dict[str, Any]:
@@ -222,6 +223,11 @@ class _Session:
         except KeyboardInterrupt:
             self.way_back = [f"`{self.server.command} list` shows whether a batch was created."]
             raise
+
+    def goes_on(self, batch_id: str, output: Path | None) -> None:
+        """From now on there is a batch that runs whether or not anyone waits for it."""
+        self.batch_id = batch_id
+        self.way_back = report.way_back(batch_id, self.server.command, output)
 
     def print(self, document: Mapping[str, Any], lines: list[str]) -> None:
         """The result on standard output."""
@@ -254,23 +260,24 @@ def _session(ctx: typer.Context, *, as_json: bool) -> Iterator[_Session]:
     try:
         session = _Session(server, progress, as_json=as_json)
     except UsageError as exc:  # no URL, no session
-        raise _ended(exc, [], as_json=as_json) from exc
+        raise _ended(exc, None, as_json=as_json) from exc
     try:
         yield session
     except KeyboardInterrupt as exc:
-        raise _ended(InterruptedCommandError("interrupted."), session.way_back, as_json=as_json) from exc
+        raise _ended(InterruptedCommandError("interrupted."), session, as_json=as_json) from exc
     except CommandError as exc:
-        refused = isinstance(exc, RefusedError)
-        raise _ended(exc, [] if refused else session.way_back, as_json=as_json) from exc
+        raise _ended(exc, session, as_json=as_json) from exc
     finally:
         session.client.close()
 
 
-def _ended(exc: CommandError, way_back: list[str], *, as_json: bool) -> typer.Exit:
+def _ended(exc: CommandError, session: _Session | None, *, as_json: bool) -> typer.Exit:
     """Says what ended the command: a message, or, with --json, a document."""
     if as_json:
-        print(json.dumps(exc.document(), indent=2), flush=True)
+        known = {"batch_id": session.batch_id} if session is not None and session.batch_id else {}
+        print(json.dumps({**exc.document(), **known}, indent=2), flush=True)
     else:
+        way_back = [] if session is None or isinstance(exc, RefusedError) else session.way_back
         say("\n".join([f"llm-edge batch: {exc.message}", *way_back]))
     return typer.Exit(exc.exit)
 

@@ -165,13 +165,18 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def base_of(url: str) -> str:
-    """The server's URL without a trailing slash or `/v1`. Raises UsageError where it is no http(s) URL."""
+    """The server's URL without a trailing slash or `/v1`. Raises UsageError where it is no http(s) URL, or holds a password."""
     base = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     try:
         parts = urlsplit(base)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        private = parts.username is not None
     except ValueError:
-        usable = False
+        usable = private = False
+    if private:
+        raise UsageError(
+            "The server's URL must not carry credentials; the key is taken from LLM_EDGE_API_KEY."
+        )
     if not usable:
         raise UsageError(
             f"{printable(url, 200)!r} is no URL of a server: LLM_EDGE_URL or --url must look like {DEFAULT_URL}."

@@ -9,7 +9,7 @@ app = Celery("naive", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_
 app.conf.update(worker_prefetch_multiplier=4, task_acks_late=True, broker_connection_retry_on_startup=True)
 
 
-@app.task(name="naive.complete")  # type: ignore[untyped-decorator]  Celery's decorator is untyped here
+@app.task(name="naive.complete")
 def complete(url: str, body: dict[str, object]) -> object:
     answer = requests.post(url, json=body, timeout=60)
     answer.raise_for_status()

@@ -90,7 +90,7 @@ def test_the_api_killed_during_an_upload(stack_of_its_own: Stack) -> None:
         with stack.valkey.client() as redis:
             wait_for(lambda: redis.keys("*:f:*:c"), 10, "the first chunks")
             stack.kill_api()
-            (key,) = redis.keys("*:f:*:c")  # type: ignore[misc]
+            (key,) = redis.keys("*:f:*:c")
             assert 0 < int(redis.ttl(key)) <= 3600, "what was never completed is dropped by itself"
     stack.start_api()
     with stack.client as client:
@@ -150,7 +150,7 @@ def test_every_hint_doubled(stack_of_its_own: Stack) -> None:
         batch = submit(client, lines(400))
 
         def double() -> bool:
-            for message in redis.lrange("batch", 0, -1):  # type: ignore[union-attr]
+            for message in redis.lrange("batch", 0, -1):
                 redis.lpush("batch", message, message)
             return client.batches.retrieve(batch.id).status == "completed"
 

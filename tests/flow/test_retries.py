@@ -1,5 +1,6 @@
 """Retries by Celery's own mechanism, on the schedule, charged in the ledger; witnessed by the provider's log."""
 
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def p95(values: list[float]) -> float:
 
 def on_schedule(found: dict[int, list[float]]) -> None:
     for n, values in sorted(found.items()):
-        print(f"retry {n}: {len(values)} gaps, least {min(values):.3f}, P95 {p95(values):.3f} s")
+        sys.stdout.write(f"retry {n}: {len(values)} gaps, least {min(values):.3f}, P95 {p95(values):.3f} s\n")
     for n, least_s in ((1, 0.1), (2, 0.2), (3, 0.4)):
         if found[n]:
             assert min(found[n]) >= least_s - 0.005, f"retry {n} came too early: {min(found[n])}"

@@ -2,13 +2,13 @@
 
 import io
 import json
-from typing import Any
+from typing import Any, Final, cast
 
 from openai import OpenAI
 from openai.types import Batch
 from support.waiting import wait_for
 
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -39,7 +39,7 @@ def submit(client: OpenAI, rows: list[dict[str, Any]] | bytes, window: str = "24
     return client.batches.create(
         input_file_id=upload(client, data),
         endpoint=CHAT,
-        completion_window=window,  # type: ignore[arg-type]  we take other windows than OpenAI's
+        completion_window=cast("Any", window),  # we take other windows than OpenAI's
         **extra,
     )
 
@@ -49,7 +49,9 @@ def wait_for_end(client: OpenAI, batch_id: str, timeout_s: float = 60.0) -> Batc
         batch = client.batches.retrieve(batch_id)
         return batch if batch.status in TERMINAL else None
 
-    return wait_for(ended, timeout_s, f"batch {batch_id} to end (last: {client.batches.retrieve(batch_id)})")
+    found = wait_for(ended, timeout_s, f"batch {batch_id} to end (last: {client.batches.retrieve(batch_id)})")
+    assert found is not None
+    return found
 
 
 def read(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,13 +35,17 @@ def batch(
 
 @dataclass(frozen=True)
 class Answer:
-    """One scripted answer. `cut`: the connection ends this many bytes before the promised length."""
+    """One scripted answer. `cut`: the connection ends this many bytes before the promised length.
+
+    `act` is done first, while the client waits.
+    """
 
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     cut: int = 0
     hang_up: bool = False
+    act: Callable[[], None] = lambda: None
 
 
 def refusal(status: int, message: str, code: str, **headers: str) -> Answer:
@@ -105,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.contract.seen.append((what, {k.lower(): v for k, v in self.headers.items()}, body))
         answer = self.contract.answer(what)
+        answer.act()
         if answer.hang_up:
             self.close_connection = True
             return

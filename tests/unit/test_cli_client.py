@@ -235,6 +235,12 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         base_of(url)
 
 
+def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(UsageError, match="must not carry credentials") as caught:
+        base_of("http://me:s3cret@host:8080")
+    assert "s3cret" not in caught.value.message
+
+
 @pytest.mark.parametrize("key", ["k\ney", "schlüssel"])
 def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(UsageError) as caught:
