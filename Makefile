@@ -52,6 +52,12 @@ format: $(VENV)/.dev  ## let ruff format and fix
 verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
 	@$(BIN)/pytest tests -m verify
 
+faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled
+	@$(BIN)/pytest tests/flow/test_crashes.py
+
+soak:  ## (empty so far)
+	@echo "soak: this tier is empty so far; it tests nothing"
+
 bench: $(VENV)/.dev  ## speeds and ratios, printed; asserts nothing
 	@$(BIN)/python -m tests.bench
 

@@ -12,7 +12,7 @@ from api.cli.outcome import AwayError, FileError, UsageError
 from api.cli.view import BatchView
 
 STDOUT = Path("-")
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 4.0)
+_PAUSES_S = (0.2, 0.8, 2.0, 4.0, 4.0)
 """Between the tries of a download."""
 _JSON_NAMES = frozenset({".jsonl", ".ndjson", ".json"})
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -11,13 +10,6 @@ import typer
 
 PASSED_THROUGH: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Context settings of a command whose words all belong to another program."""
-
-
-class LogLevel(StrEnum):
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
 
 
 def api() -> None:
@@ -44,7 +36,10 @@ def worker(
     ] = None,
     pool: Annotated[str, typer.Option(help="gevent or threads.")] = "gevent",
     loglevel: Annotated[
-        LogLevel | None, typer.Option("--loglevel", help="Default: LOG_LEVEL, else info.")
+        str | None,
+        typer.Option(
+            "--loglevel", help="Also per module: info,workers=debug. Default: LOG_LEVEL, else info."
+        ),
     ] = None,
 ) -> None:
     """Run one worker process: plain Celery (`celery -A workers.app worker`), with the options that fit it.
@@ -59,7 +54,7 @@ def worker(
     if concurrency is not None:
         environ["LLM_EDGE_CONCURRENCY"] = str(concurrency)
     if loglevel is not None:
-        environ["LOG_LEVEL"] = loglevel.value
+        environ["LOG_LEVEL"] = loglevel
     try:
         settings = load_settings(environ)
     except ConfigError as exc:

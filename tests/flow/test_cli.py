@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,15 +144,6 @@ def test_a_file_that_is_too_large_is_refused_while_it_is_sent(tmp_path: Path) ->
         ran = edge(tmp_path, "batch", "run", source, "-o", "out.jsonl", env=stack.env)
         assert ran.wait() == 1, ran.err
         assert "The file has more than 1,000,000 bytes; split it into several (413 file_too_large" in ran.err
-
-
-def test_help_is_quick_and_knows_every_command(tmp_path: Path) -> None:
-    edge(tmp_path, "--help")  # the first one may have to write byte code
-    started_s = time.monotonic()
-    told = edge(tmp_path, "--help")
-    assert time.monotonic() - started_s < 1.0  # 0.2 s on an idle machine
-    for name in ("up", "demo", "batch", "init", "config", "api", "worker", "simulate"):
-        assert f"│ {name} " in told.out
 
 
 def test_a_pool_that_cannot_work_is_refused_with_the_right_command(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_change_to_all_is_for_those_to_come_too_until_the_reset() -> None:
 
 def test_a_change_that_does_not_suit_one_changes_none() -> None:
     personas = Personas({"default": Behaviour(), "a": Behaviour(error_rate=0.8)}, 10, 0.0)
-    with pytest.raises(ConfigError, match="persona a: .*add up"):
+    with pytest.raises(ConfigError, match=r"persona a: .*add up"):
         personas.patch("*", {"drop_rate": 0.5}, 0.0)
     assert personas.get("default", 0.0).behaviour == Behaviour()
 

@@ -131,7 +131,7 @@ def test_answers_are_what_the_sdk_expects() -> None:
 
 def test_a_malformed_answer_is_no_json() -> None:
     body = answers.chat(asked(chat()), Decision(Kind.MALFORMED, completion_tokens=3, key="0" * 64), 1.0)
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         json.loads(answers.malformed(body))
 
 

@@ -73,7 +73,7 @@ class Behaviour(_Record):
     tpm: Limit | None = None
     concurrency: Limit | None = None
     error_rate: Rate = 0.0
-    error_statuses: Annotated[tuple[ErrorStatus, ...], Field(min_length=1)] = (500, 503)
+    error_statuses: tuple[ErrorStatus, ...] = (500, 503)
     drop_rate: Rate = 0.0
     hang_rate: Rate = 0.0
     malformed_rate: Rate = 0.0
@@ -86,6 +86,8 @@ class Behaviour(_Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not self.error_statuses:
+            raise ValueError("error_statuses must name at least one status")
         rates = self.error_rate + self.drop_rate + self.hang_rate + self.malformed_rate
         if rates > SURE:
             raise ValueError(

@@ -1,0 +1,89 @@
+"""What takes minutes: kill loops on both pools, and a file of the largest size."""
+
+import json
+import random
+from collections.abc import Iterator
+
+import psutil
+import pytest
+import requests
+from support.batches import CHAT, line, lines, outcomes, submit, wait_for_end
+from support.stack import running_stack
+from support.waiting import wait_for
+
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(600)]
+
+CONCURRENCY = 16
+
+
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_a_loop_of_kills_loses_and_doubles_nothing(pool: str) -> None:
+    rng = random.Random(11)
+    jobs, kills = 4000, 12
+    with running_stack(workers=0, LLM_EDGE_CONCURRENCY=str(CONCURRENCY)) as stack, stack.client as client:
+        for _ in range(3):
+            stack.start_worker("--pool", pool, wait=False)
+        stack.simulator.patch(latency_s=0.2, latency_p95_s=0.6, error_rate=0.02)
+        batch = submit(client, lines(jobs))
+        for n in range(kills):
+            goal = (n + 1) * jobs // (kills + 2)
+            wait_for(
+                lambda goal=goal: stack.simulator.stats()["default"]["calls"] > goal, 120, f"{goal} calls"
+            )  # type: ignore[misc]
+            stack.kill_worker(rng.choice(stack.workers))
+            stack.start_worker("--pool", pool, wait=False)
+        ended = wait_for_end(client, batch.id, timeout_s=180)
+        assert ended.status == "completed"
+        assert len(outcomes(client, ended)) == jobs
+        answered: dict[str, int] = {}
+        for call in stack.simulator.calls():
+            if call["status"] == 200:
+                answered[call["body_sha256"]] = answered.get(call["body_sha256"], 0) + 1
+        assert ended.request_counts is not None
+        again = sum(answered.values()) - len(answered)
+        assert len(answered) >= ended.request_counts.completed
+        assert again <= kills * CONCURRENCY
+
+
+def _large(total: int, form: bytes) -> Iterator[bytes]:
+    yield form
+    filler = "".join(random.Random(1).choices("abcdefghijklmnop ", k=3980))
+    sent = 0
+    for n in range(50_000):
+        row = json.dumps(line(f"j{n}", f"{n} {filler}")).encode() + b"\n"
+        if sent + len(row) > total:
+            break
+        sent += len(row)
+        yield row
+    yield b"\r\n--b--\r\n"
+
+
+def test_a_file_of_200_mb_never_sits_in_memory() -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="large.jsonl"\r\n\r\n'
+    )
+    size = 200 * 1024 * 1024
+    with running_stack(workers=0) as stack, stack.client as client:
+        assert stack.api is not None
+        process = psutil.Process(stack.api.pid)
+        before = process.memory_info().rss
+        answer = requests.post(
+            f"{stack.base_url}/files",
+            data=_large(size - 1024, form),
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+            timeout=300,
+        )
+        assert answer.ok, answer.text
+        assert answer.json()["bytes"] > 190 * 1024 * 1024
+        batch = client.batches.create(
+            input_file_id=answer.json()["id"], endpoint=CHAT, completion_window="24h"
+        )
+        wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress", 60, "validation")
+        with requests.get(
+            f"{stack.base_url}/files/{answer.json()['id']}/content", stream=True, timeout=60
+        ) as content:
+            read = sum(len(part) for part in content.iter_content(1 << 20))
+        assert read == answer.json()["bytes"]
+        grown = process.memory_info().rss - before
+        assert grown < 100 * 1024 * 1024, f"the API grew by {grown:,} bytes"
