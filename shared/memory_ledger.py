@@ -1,13 +1,9 @@
 """The ledger's memory twin: the same rules in plain Python, for tests and as the model the Redis ledger is checked against."""
 
-import itertools
 import math
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-import msgspec
 
 from shared import ledger as contract
 from shared.clock import Clock
@@ -33,60 +29,13 @@ from shared.jobs import (
     Slip,
     Split,
     Tally,
-    Usage,
     WorkerRecord,
 )
 from shared.ledger import Held
+from shared.memory_batch import BatchState, Shard, booked, history_after
 
 _EARLY_S = 0.005
 _PLACE = struct.Struct(">II")
-
-
-@dataclass
-class _Shard:
-    jobs: list[int]
-    state: str = "ready"
-    at: float = 0.0  # when the reaper must look at it
-    due: float = 0.0
-    token: int = 0
-    claimed_at: float = 0.0
-    counted: int = 0  # jobs it counts for in the fleet's load
-
-
-@dataclass
-class _Batch:
-    view: Batch
-    deadline: float
-    closing: str = ""
-    grace_at: float | None = None
-    cursor: int = 0
-    tokens: int = 0
-    chore_token: int = 0
-    states: list[str] = field(default_factory=list)
-    index: bytes = b""
-    results: dict[int, bytes] = field(default_factory=dict)
-    rolled: set[int] = field(default_factory=set)
-    histories: dict[int, History] = field(default_factory=dict)
-    shards: dict[str, _Shard] = field(default_factory=dict)
-    serial: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
-    keep_until: float = math.inf
-
-    @property
-    def leases(self) -> int:
-        return sum(shard.state == "leased" for shard in self.shards.values())
-
-    @property
-    def claimable(self) -> bool:
-        return self.view.status is BatchStatus.IN_PROGRESS and not self.closing
-
-    def update(self, **changes: object) -> None:
-        self.view = msgspec.structs.replace(self.view, **changes)
-
-    def reach(self, status: BatchStatus, moment: str, now: float) -> None:
-        self.update(status=status, at=msgspec.structs.replace(self.view.at, **{moment: int(now)}))
-
-    def pending(self, jobs: Sequence[int]) -> list[int]:
-        return [job for job in jobs if job < len(self.states) and self.states[job] == PENDING]
 
 
 class MemoryLedger:
@@ -94,7 +43,7 @@ class MemoryLedger:
 
     def __init__(self, clock: Clock) -> None:
         self._now: Callable[[], float] = clock.now
-        self._batches: dict[str, _Batch] = {}
+        self._batches: dict[str, BatchState] = {}
         self._active: deque[str] = deque()
         self._ready: deque[str] = deque()
         self._chores: dict[str, float] = {}
@@ -111,7 +60,7 @@ class MemoryLedger:
         now = self._now()
         at = Moments(created_at=int(now), expires_at=int(now + spec.window_s))
         view = Batch(spec=spec, status=BatchStatus.VALIDATING, at=at)
-        self._batches[spec.id] = _Batch(view=view, deadline=now + spec.window_s)
+        self._batches[spec.id] = BatchState(view=view, deadline=now + spec.window_s)
         self._chores[spec.id] = now
         return view
 
@@ -136,14 +85,14 @@ class MemoryLedger:
             self._begin_closing(batch, "cancelled")
         return batch.view
 
-    def _begin_closing(self, batch: _Batch, why: str) -> None:
+    def _begin_closing(self, batch: BatchState, why: str) -> None:
         batch.closing = why
         batch.deadline = math.inf
         batch.grace_at = self._now() + contract.CLOSING_GRACE_S
         self._forget(self._active, batch.view.spec.id)
         self._close_if_drained(batch)
 
-    def _close_if_drained(self, batch: _Batch) -> None:
+    def _close_if_drained(self, batch: BatchState) -> None:
         if batch.closing and batch.leases == 0:
             self._chores[batch.view.spec.id] = self._now()
 
@@ -175,7 +124,7 @@ class MemoryLedger:
             )
         return None
 
-    def _mine(self, chore: Chore) -> _Batch | None:
+    def _mine(self, chore: Chore) -> BatchState | None:
         batch = self._batches.get(chore.batch_id)
         return batch if batch is not None and batch.chore_token == chore.token else None
 
@@ -185,7 +134,7 @@ class MemoryLedger:
         self._chores[chore.batch_id] = self._now() + lease_s
         return True
 
-    def _validating(self, chore: Chore) -> _Batch | None:
+    def _validating(self, chore: Chore) -> BatchState | None:
         batch = self._mine(chore)
         good = batch is not None and batch.view.status is BatchStatus.VALIDATING and not batch.closing
         return batch if good else None
@@ -333,22 +282,22 @@ class MemoryLedger:
             self._hint(ref, shard, refs)
         return refs
 
-    def _hint(self, ref: str, shard: _Shard, refs: list[str]) -> None:
+    def _hint(self, ref: str, shard: Shard, refs: list[str]) -> None:
         shard.state, shard.at = "hinted", self._now() + contract.HINT_TIMEOUT_S
         shard.counted = len(shard.jobs)
         refs.append(ref)
 
-    def _new_shard(self, batch: _Batch, jobs: list[int]) -> tuple[str, _Shard]:
+    def _new_shard(self, batch: BatchState, jobs: list[int]) -> tuple[str, Shard]:
         ref = f"{batch.view.spec.id}/{next(batch.serial)}"
-        batch.shards[ref] = shard = _Shard(jobs)
+        batch.shards[ref] = shard = Shard(jobs)
         return ref, shard
 
-    def _find(self, ref: str) -> tuple[_Batch, _Shard] | None:
+    def _find(self, ref: str) -> tuple[BatchState, Shard] | None:
         batch = self._batches.get(ref.rpartition("/")[0])
         shard = batch.shards.get(ref) if batch is not None else None
         return None if batch is None or shard is None else (batch, shard)
 
-    def _held(self, ref: str, token: int) -> tuple[_Batch, _Shard] | None:
+    def _held(self, ref: str, token: int) -> tuple[BatchState, Shard] | None:
         found = self._find(ref)
         return found if found is not None and found[1].state == "leased" and found[1].token == token else None
 
@@ -389,7 +338,7 @@ class MemoryLedger:
         if shard.state == "hinted" or (shard.state == "later" and shard.due <= self._now()):
             self._make_ready(ref, shard, shard.jobs)
 
-    def _make_ready(self, ref: str, shard: _Shard, jobs: list[int]) -> None:
+    def _make_ready(self, ref: str, shard: Shard, jobs: list[int]) -> None:
         shard.state, shard.jobs = "ready", jobs
         self._ready.append(ref)
 
@@ -411,7 +360,7 @@ class MemoryLedger:
         self._let_go(ref, *found)
         return True
 
-    def _let_go(self, ref: str, batch: _Batch, shard: _Shard) -> None:
+    def _let_go(self, ref: str, batch: BatchState, shard: Shard) -> None:
         rest = batch.pending(shard.jobs)
         if rest and not batch.closing:
             self._make_ready(ref, shard, rest)
@@ -430,7 +379,7 @@ class MemoryLedger:
         shard.jobs = [job for job in shard.jobs if job not in split.jobs]
         shard.counted -= len(moved)
         for job in moved:
-            batch.histories[job] = _after(batch.histories.get(job), split, shard.claimed_at)
+            batch.histories[job] = history_after(batch.histories.get(job), split, shard.claimed_at)
         new, later = self._new_shard(batch, moved)
         later.state, later.due = "later", self._now() + split.delay_s
         later.at = later.due + (contract.OVERDUE_S if split.kind == "retry" else 0.0)
@@ -444,7 +393,7 @@ class MemoryLedger:
         self._writers[writer] = (serial, reply)
         return reply
 
-    def _finish(self, batch: _Batch | None, outcomes: Sequence[Outcome]) -> Finished:
+    def _finish(self, batch: BatchState | None, outcomes: Sequence[Outcome]) -> Finished:
         accepted: list[bool] = []
         touched: set[int] = set()
         tallies = dict(batch.view.tallies) if batch else {}
@@ -459,7 +408,7 @@ class MemoryLedger:
                 if (held := self._held(outcome.ref, outcome.token)) is not None:
                     held[1].counted -= 1
             if outcome.provider:
-                tallies[outcome.provider] = _booked(
+                tallies[outcome.provider] = booked(
                     tallies.get(outcome.provider, Tally()), outcome, first=first
                 )
                 if outcome.ok:
@@ -530,38 +479,3 @@ class MemoryLedger:
     def _forget(queue: deque[str], batch_id: str) -> None:
         while batch_id in queue:
             queue.remove(batch_id)
-
-
-def _after(before: History | None, split: Split, claimed_at: float) -> History:
-    history = before or History(since=claimed_at)
-    tried = tuple(p for p in history.tried if p != split.provider) + (
-        (split.provider,) if split.provider else ()
-    )
-    attempts = history.attempts + (1 if split.charged else 0)
-    since = history.since
-    if split.anew:
-        attempts, since = 0, 0.0
-    if since == 0.0 and attempts > 0:
-        since = claimed_at
-    return History(
-        attempts=attempts,
-        since=since,
-        tried=tried,
-        parked=history.parked + (1 if split.kind == "park" or not split.charged else 0),
-    )
-
-
-def _booked(tally: Tally, outcome: Outcome, *, first: bool) -> Tally:
-    used, sums = outcome.usage, tally.usage
-    return Tally(
-        completed=tally.completed + (1 if first and outcome.ok else 0),
-        failed=tally.failed + (1 if first and not outcome.ok else 0),
-        usage=Usage(
-            input_tokens=sums.input_tokens + used.input_tokens,
-            cached_tokens=sums.cached_tokens + used.cached_tokens,
-            output_tokens=sums.output_tokens + used.output_tokens,
-            reasoning_tokens=sums.reasoning_tokens + used.reasoning_tokens,
-        ),
-        cost_nanos=tally.cost_nanos + (outcome.cost_nanos or 0),
-        unpriced=tally.unpriced + (1 if outcome.ok and outcome.cost_nanos is None else 0),
-    )

@@ -186,7 +186,7 @@ def test_a_hanging_call_ends_with_the_hang(simulator: Simulator) -> None:
         wait_for(lambda: [c["status"] for c in simulator.calls()] == ["hung"], PROMPT_S, "the call to hang")
         assert simulator.stats()["default"]["in_flight"] == 1
         simulator.patch(latency_s=0.01)  # a change that leaves the hang alone leaves the call alone
-        assert not answer.done()
+        assert (simulator.calls()[0]["status"], answer.done()) == ("hung", False)
         simulator.patch(outage="none")
         assert answer.result(PROMPT_S) == "503"
     (call,) = simulator.calls()
