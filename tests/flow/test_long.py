@@ -2,18 +2,22 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 import requests
 from support.batches import CHAT, line, lines, outcomes, submit, wait_for_end
-from support.stack import running_stack
+from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(600)]
 
 CONCURRENCY = 16
+
+
+def _calls_beyond(stack: Stack, goal: int) -> Callable[[], bool]:
+    return lambda: stack.simulator.stats()["default"]["calls"] > goal
 
 
 @pytest.mark.parametrize("pool", ["gevent", "threads"])
@@ -27,9 +31,7 @@ def test_a_loop_of_kills_loses_and_doubles_nothing(pool: str) -> None:
         batch = submit(client, lines(jobs))
         for n in range(kills):
             goal = (n + 1) * jobs // (kills + 2)
-            wait_for(
-                lambda goal=goal: stack.simulator.stats()["default"]["calls"] > goal, 120, f"{goal} calls"
-            )  # type: ignore[misc]
+            wait_for(_calls_beyond(stack, goal), 120, f"{goal} calls")
             stack.kill_worker(rng.choice(stack.workers))
             stack.start_worker("--pool", pool, wait=False)
         ended = wait_for_end(client, batch.id, timeout_s=180)
