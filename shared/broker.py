@@ -86,6 +86,7 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
         "task_default_queue": BATCH_QUEUE,
         "task_send_sent_event": True,
         "worker_send_task_events": True,
+        "worker_concurrency": max(POOL_SLOTS, settings.concurrency),  # shards side by side, not calls
         "worker_prefetch_multiplier": 2,  # 1 starves under gevent
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
@@ -139,26 +140,33 @@ def process_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
+def check_pool(pool: str) -> str:
+    """The pool's name. Raises ConfigError for a pool in which a worker cannot hold its calls together."""
+    if pool not in {"gevent", "threads"}:
+        raise ConfigError(
+            [
+                (
+                    f"the {pool} pool is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`),"
+                    " and more processes for more cores"
+                )
+            ]
+        )
+    return pool
+
+
 # Celery looks in the working folder first: packages of the same name there must not stand in for ours
 _CELERY = "import shared, workers; from celery.__main__ import main; main()"
 
 
-def worker_command(settings: Settings, *, name: str | None, pool: str, concurrency: int | None) -> list[str]:
+def worker_command(*, name: str | None, pool: str) -> list[str]:
     """The command line of a worker: plain Celery; `celery -A workers.app worker -P gevent` is the same.
 
     Raises ConfigError for a pool in which a worker cannot hold its calls together.
     """
-    if pool not in {"gevent", "threads"}:
-        raise ConfigError(
-            [
-                f"--pool {pool} is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`), more processes for more cores"
-            ]
-        )
-    calls = concurrency or settings.concurrency
+    check_pool(pool)
     node = name or f"w@{socket.gethostname()}-{os.getpid()}"
     return [
         *(sys.executable, "-c", _CELERY, "-A", "workers.app", "worker"),
-        *("-P", pool, "-c", str(max(POOL_SLOTS, calls)), "-n", node),
+        *("-P", pool, "-n", node),
         *("-Q", f"{INTERACTIVE_QUEUE},{BATCH_QUEUE}", "--without-gossip", "--without-mingle"),
-        *("--loglevel", settings.log_level.split(",")[0]),
     ]

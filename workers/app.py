@@ -1,12 +1,12 @@
 """`celery -A workers.app worker -P gevent`: the Celery application of the fleet. Nothing is read before a worker starts."""
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, bootsteps, signals
 from celery.worker.consumer import Consumer
 
-from shared.broker import celery_settings, worker_command
+from shared.broker import celery_settings, check_pool
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
@@ -21,6 +21,7 @@ class _Process:
     """What this process has made so far; the app itself must exist at import for Celery to find it."""
 
     settings: Settings | None = None
+    pool: str = ""
     runtime: Runtime | None = None
 
 
@@ -64,24 +65,37 @@ class SweepUnacked(bootsteps.StartStopStep):
                 _log.warning("sweep_failed", error=type(exc).__name__)
 
 
-def _pool_name(sender: Any) -> str:
-    module = (
-        type(sender.pool).__module__ if getattr(sender, "pool", None) else str(sender.pool_cls.__module__)
-    )
-    return module.rpartition(".")[2].replace("thread", "threads")
+def _pool_of(worker: Any) -> str:
+    """Celery's own name for the worker's pool, from its module: gevent, threads, prefork ..."""
+    module = str(worker.pool_cls.__module__).rpartition(".")[2]
+    return {"thread": "threads"}.get(module, module)
 
 
-def _start(sender: Any, **_: Any) -> None:
-    pool = _pool_name(sender)
+def _check(sender: Any, **_: Any) -> None:
+    """Before anything is forked or connected."""
     try:
-        worker_command(_settings(), name=None, pool=pool, concurrency=None)  # refuses pools that cannot work
-        if pool == "gevent":
+        _settings()
+        _Process.pool = check_pool(_pool_of(sender))
+        if _Process.pool == "gevent":
             _assert_patched()
-        _Process.runtime = Runtime(_settings(), app, pool)
-        _Process.runtime.start()
     except ConfigError as exc:
-        sys.stderr.write(f"llm-edge worker cannot start:\n{exc}\n")
-        raise SystemExit(1) from exc
+        _give_up(exc)
+
+
+def _start(**_: Any) -> None:
+    if _Process.runtime is not None:  # Celery says "ready" after every reconnection
+        return
+    try:
+        runtime = Runtime(_settings(), app, _Process.pool)
+        runtime.start()
+    except ConfigError as exc:
+        _give_up(exc)
+    _Process.runtime = runtime
+
+
+def _give_up(exc: ConfigError) -> NoReturn:
+    sys.stderr.write(f"llm-edge worker cannot start:\n{exc}\n")
+    raise SystemExit(1) from exc
 
 
 def _assert_patched() -> None:
@@ -107,8 +121,7 @@ def _logging(**_: Any) -> None:
     try:
         configure_logging(_settings(), part="worker")
     except ConfigError as exc:
-        sys.stderr.write(f"llm-edge worker cannot start:\n{exc}\n")
-        raise SystemExit(1) from exc
+        _give_up(exc)
 
 
 app = Celery("llm_edge")
@@ -116,6 +129,7 @@ app.add_defaults(_defaults)
 app.steps["consumer"].add(SweepUnacked)
 register(app, _runtime)
 signals.setup_logging.connect(_logging, weak=False)
+signals.worker_init.connect(_check, weak=False)
 signals.worker_ready.connect(_start, weak=False)
 signals.worker_shutting_down.connect(_stopping, weak=False)
 signals.worker_shutdown.connect(_stop, weak=False)

@@ -56,11 +56,11 @@ def worker(
     if loglevel is not None:
         environ["LOG_LEVEL"] = loglevel
     try:
-        settings = load_settings(environ)
+        load_settings(environ)  # every fault at once, before Celery meets the first
     except ConfigError as exc:
         _refuse("worker", exc.message, code=1)
     try:
-        command = worker_command(settings, name=name, pool=pool, concurrency=concurrency)
+        command = worker_command(name=name, pool=pool)
     except ConfigError as exc:
         _refuse("worker", exc.message, code=2)
     _become(command, environ)

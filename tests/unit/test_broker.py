@@ -52,10 +52,10 @@ def test_each_queue_has_a_routing_key_of_its_own() -> None:
 @pytest.mark.parametrize("pool", ["prefork", "solo", "eventlet"])
 def test_other_pools_are_refused_with_the_right_command(pool: str) -> None:
     with pytest.raises(ConfigError, match="llm-edge worker --pool gevent"):
-        worker_command(settings(), name=None, pool=pool, concurrency=None)
+        worker_command(name=None, pool=pool)
 
 
 def test_a_worker_is_plain_celery() -> None:
-    command = worker_command(settings(), name="w@host-1", pool="gevent", concurrency=40)
+    command = worker_command(name="w@host-1", pool="gevent")
     assert command[3:6] == ["-A", "workers.app", "worker"]
     assert ("-n", "w@host-1") in pairwise(command)
