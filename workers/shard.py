@@ -193,7 +193,7 @@ class ShardRun:
         return True
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
-        late_s = time.monotonic() - min(w.since_s for w in group)
+        late_s = time.monotonic() - max(w.since_s for w in group)  # none of them comes too early
         split = Split(
             kind="retry" if decision.kind == "retry" else "park",
             jobs=tuple(w.failed.job.slip.index for w in group),

@@ -22,28 +22,18 @@ def task_events(stack: Stack) -> Iterator[list[dict[str, Any]]]:
     """What a monitor on Celery's bus sees."""
     app = Celery(broker=stack.valkey.url, set_as_current=False)
     seen: list[dict[str, Any]] = []
-    stop = threading.Event()
-
-    def capture() -> None:
-        with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": seen.append})
-            ready.set()
-            while not stop.is_set():
-                try:
-                    for _ in receiver.consume(limit=1, timeout=0.2, wakeup=False):
-                        pass
-                except TimeoutError:
-                    pass
-
-    ready = threading.Event()
-    thread = threading.Thread(target=capture, daemon=True)
-    thread.start()
-    ready.wait(5)
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join(5)
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+        thread = threading.Thread(
+            target=receiver.capture, kwargs={"limit": None, "wakeup": True}, daemon=True
+        )
+        thread.start()
+        wait_for(lambda: seen, 10, "the workers' heartbeats on Celery's bus")
+        try:
+            yield seen
+        finally:
+            receiver.should_stop = True
+            thread.join(10)
 
 
 def gaps(stack: Stack) -> dict[int, list[float]]:

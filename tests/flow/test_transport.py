@@ -57,6 +57,8 @@ class Server:
                 self._serve(connection)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # a thread in accept() would keep the port open
         self._listener.close()
 
 
