@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,15 +26,18 @@ from support.stack import Stack, running_stack
 from support.valkey import running_valkey
 from support.waiting import wait_for
 
+from api.cli.corpus import functions
+
 JOBS = int(os.environ.get("BENCH_JOBS", "20000"))
 NAIVE_JOBS = int(os.environ.get("BENCH_NAIVE_JOBS", "4000"))
 WORKERS = 2
 QUEUED = 50_000
-PROMPT = "Summarise this function in one sentence. def {n}(): " + "it does a thing or two, and returns. " * 8
+PROMPTS = [function.prompt for function in islice(functions(), 4000)]
 
 
 def rows(count: int) -> bytes:
-    return jsonl([line(f"job-{n}", PROMPT.replace("{n}", f"f{n}")) for n in range(count)])
+    """Real text: docstrings, the same ones again with another number where there are not enough."""
+    return jsonl([line(f"job-{n}", f"{n}: {PROMPTS[n % len(PROMPTS)]}") for n in range(count)])
 
 
 class Cpu:
@@ -120,7 +124,7 @@ def naive_worker(url: str) -> Iterator["subprocess.Popen[bytes]"]:
 def naive() -> Speed:
     with running_valkey() as valkey, running_simulator() as simulator, naive_worker(valkey.url) as worker:
         app = Celery("naive", broker=valkey.url, backend=valkey.url, set_as_current=False)
-        body = line("x", PROMPT)["body"]
+        body = line("x", PROMPTS[0])["body"]
         url = f"{simulator.base_url}/chat/completions"
         app.send_task("naive.complete", args=[url, body]).get(timeout=60)
         worker.send_signal(
