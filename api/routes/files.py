@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
@@ -47,9 +48,9 @@ async def create_file(request: Request, parts: FromApp) -> FileObject:
     try:
         record = _record(file_id, uploaded, parts)
     except RequestError:
-        parts.files.discard(file_id)
+        await anyio.to_thread.run_sync(parts.files.discard, file_id)
         raise
-    parts.files.publish(record)
+    await anyio.to_thread.run_sync(parts.files.publish, record)
     return FileObject.of(record)
 
 

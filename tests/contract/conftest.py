@@ -1,6 +1,7 @@
 """One suite, two stores: `stores` is a memory twin or a real Valkey, each with a way to let time pass."""
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,10 @@ from shared.redis_ledger import RedisLedger
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
+    """The embedded Valkey, or the empty server that LLM_EDGE_TEST_REDIS_URL names."""
+    if url := os.environ.get("LLM_EDGE_TEST_REDIS_URL"):
+        yield url
+        return
     with running_valkey() as valkey:
         yield valkey.url
 
