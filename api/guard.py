@@ -38,8 +38,18 @@ def _hostname(url: str) -> str | None:
         return None
 
 
+_FAILED = JSONResponse(
+    envelope(
+        "The server failed to handle this request; its log has the details under this answer's x-request-id.",
+        type_="server_error",
+        code="internal_error",
+    ),
+    status_code=500,
+)
+
+
 class Guard:
-    """ASGI middleware, the outermost."""
+    """ASGI middleware around all of our own code."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,7 +72,12 @@ class Guard:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._serve(scope, receive, send_with_id)
+            try:
+                await self._serve(scope, receive, send_with_id)
+            except Exception:  # noqa: BLE001  an edge: whatever breaks is answered, and logged once, under its id
+                _log.exception("request_failed", method=scope["method"], path=scope["path"])
+                if not status:
+                    await _FAILED(scope, receive, send_with_id)
             _log.debug(
                 "request",
                 method=scope["method"],

@@ -42,17 +42,6 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=exc.status_code, headers=exc.headers)
 
 
-async def _on_anything_else(_: Request, exc: Exception) -> JSONResponse:
-    _log.error("request_failed", exc_info=exc)
-    body = envelope(
-        "The server failed to handle this request; its log has the details under this request's x-request-id.",
-        type_="server_error",
-        code="internal_error",
-    )
-    return JSONResponse(body, status_code=500)
-
-
 def install(app: FastAPI) -> None:
     app.add_exception_handler(EdgeError, _on_edge_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_anything_else)

@@ -7,7 +7,7 @@ def limit_of(raw: str | None, *, default: int, most: int) -> int:
     """A page's size between 1 and `most`. Raises RequestError."""
     if raw is None:
         return default
-    if not raw.isdecimal() or len(raw) > 9 or not 1 <= int(raw) <= most:  # noqa: PLR2004  int() of endless digits is slow
+    if not (raw.isascii() and raw.isdecimal()) or len(raw) > 9 or not 1 <= int(raw) <= most:  # noqa: PLR2004  int() of endless digits is slow
         raise RequestError(
             f"Invalid 'limit': must be a whole number from 1 to {most:,}.",
             param="limit",

@@ -287,6 +287,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 def parse(model: type[M], raw: Any) -> M:
     """`raw` as a `model`. Raises RequestError that names the first faulty parameter and what it must be."""
+    if not isinstance(raw, dict):
+        raise RequestError("The body must be a JSON object.", code="invalid_json")
     try:
         return model.model_validate(raw)
     except ValidationError as exc:

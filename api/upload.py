@@ -12,6 +12,7 @@ from shared.errors import RequestError, TooLargeError
 from shared.files import CHUNK_BYTES, Files
 
 _WRITE_BYTES = 16 * CHUNK_BYTES
+_MAX_BOUNDARY = 70  # RFC 2046
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_HEADER_BYTES = 8 * 1024
 _DRAIN_BYTES = 512 * 1024 * 1024
@@ -103,6 +104,8 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
             "Send the file as multipart/form-data with the parts 'purpose' and 'file'.",
             code="invalid_multipart",
         )
+    if len(options[b"boundary"]) > _MAX_BOUNDARY:
+        raise RequestError("The form's boundary is too long.", code="invalid_multipart")
     return MultipartParser(
         options[b"boundary"],
         {

@@ -71,7 +71,9 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
     """Celery's configuration, in its own names. The reasons stand beside what is not the default."""
     return {
         "broker_url": settings.hints_url,
-        "broker_transport_options": _transport_options(role) if "redis" in settings.hints_url else {},
+        "broker_transport_options": _transport_options(role)
+        if settings.hints_url.startswith(("redis", "sentinel"))
+        else {},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_serializer": "json",

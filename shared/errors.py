@@ -8,7 +8,6 @@ EdgeError
 │   └── TooLargeError        413
 ├── UnavailableError         503: not now; try again after retry_after_s
 │   └── StoreUnavailableError    Redis did not answer, or refused to write
-├── StaleLeaseError          a claim that is no longer ours
 ├── HintError                a Celery message of a version this process does not know
 └── ProviderError            one call to one provider went wrong
     ├── ProviderTimeoutError     retryable, counts against the breaker
@@ -89,12 +88,6 @@ class StoreUnavailableError(UnavailableError):
     """Redis did not answer in time, or refused the write."""
 
     default_code = "store_unavailable"
-
-
-class StaleLeaseError(EdgeError):
-    """The lease has passed to another holder: what it covers must be left alone."""
-
-    default_code = "stale_lease"
 
 
 class HintError(EdgeError):

@@ -45,6 +45,7 @@ class Housekeeper:
         self._catalogue = catalogue
         self._holder = holder
         self._whole: deque[tuple[str, int]] = deque()
+        self._hungry = False
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
@@ -57,8 +58,10 @@ class Housekeeper:
         self._nudged.set()
         self._thread.join(timeout_s)
 
-    def nudge(self) -> None:
-        """Something is due: do not wait for the next tick."""
+    def nudge(self, *, hungry: bool = False) -> None:
+        """Something is due: do not wait for the next tick. `hungry`: the fleet has room and shards are waiting."""
+        if hungry:
+            self._hungry = True
         self._nudged.set()
 
     def roll_up(self, batch_id: str, segment: int) -> None:
@@ -66,8 +69,9 @@ class Housekeeper:
         self._whole.append((batch_id, segment))
         self._nudged.set()
 
-    def feed(self) -> None:
+    def _feed(self) -> None:
         """Hand the fleet as many shards as it has room for."""
+        self._hungry = False
         while not self._stopping.is_set():
             refs = self._ledger.feed(shard_size=self._settings.shard_size, most=MOST)
             if refs:
@@ -76,6 +80,8 @@ class Housekeeper:
                 return
 
     def round(self) -> None:
+        if self._hungry:
+            self._feed()
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
             reaped = self._ledger.reap(most=MOST)
             if reaped.any:
@@ -87,14 +93,14 @@ class Housekeeper:
                     expired=reaped.expired,
                     workers_lost=reaped.workers_lost,
                 )
-            self.feed()
+            self._feed()
         while self._whole:
             batch_id, segment = self._whole.popleft()
             if (batch := self._ledger.get(batch_id)) is not None:
                 roll_up(batch.spec, segment, ledger=self._ledger, files=self._files)
         while not self._stopping.is_set() and (chore := self._ledger.take_chore(CHORE_LEASE_S)) is not None:
             self._do(chore)
-            self.feed()
+            self._feed()
 
     def _do(self, chore: Chore) -> None:
         batch = self._ledger.get(chore.batch_id)

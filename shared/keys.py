@@ -13,7 +13,7 @@ class Keys:
     | b:ID:ta | hash | `provider|field` -> what each provider did |
     | b:ID:ru | string | one bit a segment: rolled up |
     | b:ID:r:SEG | hash | job -> its result line, until the segment is rolled up |
-    | b:ID:s:N | hash | a shard |
+    | b:ID:s:N, b:ID:sh | hash, set | a shard, and the numbers of those that exist |
     | bs:OWNER | zset | the owner's batches, by id |
     | active | list | batches with jobs not yet cut into shards, in turn |
     | ready | list | shards waiting to be hinted at |

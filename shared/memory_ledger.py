@@ -180,7 +180,7 @@ class MemoryLedger:
         batch = self._mine(chore)
         if batch is None or batch.view.status not in {BatchStatus.CANCELLING, BatchStatus.FINALIZING}:
             return None
-        if batch.view.completed + batch.view.failed != batch.view.total:
+        if PENDING in batch.states:
             return None
         final = BatchStatus(batch.closing or "completed")
         batch.reach(final, f"{final}_at", self._now())

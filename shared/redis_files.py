@@ -36,9 +36,9 @@ class RedisFiles:
         key = self._keys.chunks(file_id)
         pipe = self._redis.pipeline(transaction=False)
         pipe.hset(key, mapping={str(n): chunk for n, chunk in packed.items()})
-        pipe.expire(key, int(unpublished_s))
         with store_errors():
             pipe.execute()
+        self._run("keep_unpublished", id=file_id, seconds=int(unpublished_s))
 
     def publish(self, record: FileRecord) -> None:
         self._run(

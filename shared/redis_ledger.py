@@ -155,7 +155,7 @@ class RedisLedger:
     def segment(self, batch_id: str, number: int) -> Segment:
         first = number * SEGMENT
         last = first + SEGMENT - 1
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=True)  # a batch may end, or be rolled up, in between
         pipe.getrange(self._keys.states(batch_id), first, last)
         pipe.hgetall(self._keys.results(batch_id, number))
         pipe.getrange(self._keys.index(batch_id), first * _PLACE.size, (last + 1) * _PLACE.size - 1)

@@ -7,10 +7,16 @@ from decimal import Decimal
 import msgspec
 
 from shared.catalogue import Catalogue, Provider
-from shared.errors import ModelRefusedError, ProviderError
+from shared.errors import (
+    ModelRefusedError,
+    NotFoundError,
+    ProviderBusyError,
+    ProviderError,
+    RequestRefusedError,
+)
 from shared.ids import job_id
-from shared.jobs import Outcome, Slip, Usage
-from shared.lines import Request, Routing, failure_line, read_request, success_line
+from shared.jobs import Claim, Outcome, Slip, Usage
+from shared.lines import Request, Routing, custom_id_of, failure_line, read_request, success_line
 from shared.money import cost_usd, format_usd, to_nanos
 from workers.routing import RoutedJob, rank
 from workers.transport import Answer
@@ -127,6 +133,30 @@ def given_up(failed: Failed) -> Outcome:
         ref=job.ref,
         token=job.token,
     )
+
+
+def broken(job: Job, exc: Exception) -> Failed:
+    """An attempt that our own code could not make: retried like any other, and given up with a line that says so."""
+    error = ProviderBusyError(
+        f"The attempt broke inside the worker ({type(exc).__name__}); its log has the details.",
+        code="internal_error",
+    )
+    return Failed(job, Request(_custom_id(job.line), "", b""), "", error)
+
+
+def input_gone(claim: Claim, slip: Slip, exc: NotFoundError) -> Outcome:
+    """The outcome of a job whose line can no longer be read."""
+    job = Job(claim.batch_id, claim.endpoint, slip, b"", claim.ref, claim.token)
+    return given_up(
+        Failed(job, Request("", "", b""), "", RequestRefusedError(exc.message, code="input_file_gone"))
+    )
+
+
+def _custom_id(line: bytes) -> str:
+    try:
+        return custom_id_of(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _request_id() -> str:

@@ -89,7 +89,7 @@ class Runtime:
         for segment in finished.segments:
             self._housekeeper.roll_up(batch_id, segment)
         if finished.hungry and not self._parts.stopping.is_set():
-            self._housekeeper.feed()
+            self._housekeeper.nudge(hungry=True)
         if not finished.open:
             self._housekeeper.nudge()
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from shared.catalogue import Catalogue
-from shared.errors import StoreUnavailableError
+from shared.errors import NotFoundError, StoreUnavailableError
 from shared.files import Files
 from shared.jobs import Claim, Outcome, Slip, Split
 from shared.ledger import Held, Ledger
 from shared.logs import get_logger
 from workers.calls import Calls, Lane
-from workers.execute import Call, Failed, Job, attempt, given_up
+from workers.execute import Call, Failed, Job, attempt, broken, given_up, input_gone
 from workers.leases import Leases
 from workers.retry import Decision, decide
 from workers.writer import Entry, Writer
@@ -84,8 +84,14 @@ class ShardRun:
         """Returns when every job has been written, split off, or left unstarted. Raises StoreUnavailableError."""
         started = time.monotonic()
         claim = self._claim
-        lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
-        for slip, line in zip(claim.slips, lines, strict=True):
+        try:
+            lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
+        except NotFoundError as exc:
+            _log.error("input_gone", shard=claim.ref, error=exc.message)
+            lines = []
+            for slip in claim.slips:
+                self._write(input_gone(claim, slip, exc))
+        for slip, line in zip(claim.slips, lines, strict=bool(lines)):
             self._submit(slip, line)
         self._await(len(claim.slips))
         self._parts.ledger.release(claim.ref, claim.token)
@@ -114,9 +120,9 @@ class ShardRun:
             return
         try:
             result = attempt(job, self._catalogue, self._parts.call)
-        except BaseException:
-            self._events.put(None)
-            raise
+        except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
+            _log.exception("attempt_broke", shard=job.ref, job=job.slip.index)
+            result = broken(job, exc)
         if isinstance(result, Outcome):
             self._write(result)
             return
@@ -226,7 +232,7 @@ def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
 
     A retry's hint asks for room in the lane of retries: its time has come, and it must not wait behind fresh shards.
     """
-    if parts.stopping.is_set() or not parts.calls.has_room(lane):
+    if parts.stopping.is_set() or parts.writer.stuck_s > STUCK_S or not parts.calls.has_room(lane):
         parts.ledger.decline(ref)
         return False
     claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
@@ -239,5 +245,6 @@ def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
     except StoreUnavailableError as exc:
         _log.warning("shard_left_to_its_lease", shard=ref, error=exc.message)
     finally:
+        run.on_lease("lost")  # where it was cut short, what has not started must not start without a lease
         parts.leases.let_go(run)
     return True

@@ -13,26 +13,30 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from shared.errors import StoreUnavailableError
-from shared.jobs import Finished, Outcome
+from shared.jobs import Finished, Outcome, Usage
 from shared.ledger import Ledger
 from shared.logs import get_logger
 
 MOST = 128
+MOST_BYTES = 8 * 1024 * 1024
 _PAUSE_S = 0.2
 
 _log = get_logger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An outcome on its way; `written` is told once the ledger has it (accepted or refused as not the first)."""
+    """An outcome on its way; `written` is told once the ledger has it: accepted, refused as not the first, or None: not to be had."""
 
     batch_id: str
     outcome: Outcome
-    written: Callable[[bool], None]
+    written: Callable[[bool | None], None]
 
 
 class Writer:
-    """One thread, the only one of this process that finishes jobs: its serials make a repeated write harmless."""
+    """One thread, the only one of this process that finishes jobs: its serials make a repeated write harmless.
+
+    `after` is called in it and must not wait: answers would queue behind it.
+    """
 
     def __init__(self, ledger: Ledger, holder: str, after: Callable[[str, Finished], None]) -> None:
         self._ledger = ledger
@@ -71,11 +75,14 @@ class Writer:
                 self._write(batch_id, entries)
 
     def _gather(self) -> tuple[list[Entry], bool]:
+        """What is waiting, up to MOST outcomes or MOST_BYTES; False where it is time to end."""
         group: list[Entry] = []
+        size = 0
         entry = self._entries.get()
         while entry is not None:
             group.append(entry)
-            if len(group) >= MOST:
+            size += len(entry.outcome.line)
+            if len(group) >= MOST or size >= MOST_BYTES:
                 return group, True
             try:
                 entry = self._entries.get_nowait()
@@ -84,24 +91,41 @@ class Writer:
         return group, False
 
     def _write(self, batch_id: str, entries: Sequence[Entry]) -> None:
+        """An outcome that cannot be written must not keep the others, or this thread, from going on."""
+        try:
+            finished = self._finish(batch_id, [entry.outcome for entry in entries])
+        except Exception:  # noqa: BLE001  an edge: see above
+            _log.exception("outcomes_not_written", batch_id=batch_id, outcomes=len(entries))
+            self._write_singly(batch_id, entries)
+            return
+        for entry, accepted in zip(entries, finished.accepted, strict=True):
+            entry.written(accepted)
+        self._after(batch_id, finished)
+
+    def _write_singly(self, batch_id: str, entries: Sequence[Entry]) -> None:
+        if len(entries) > 1:
+            for entry in entries:
+                self._write(batch_id, [entry])
+        elif entries[0].outcome.usage != Usage():  # rather the answer without its figures than neither
+            bare = msgspec.structs.replace(entries[0].outcome, usage=Usage(), cost_nanos=None)
+            self._write(batch_id, [msgspec.structs.replace(entries[0], outcome=bare)])
+        else:
+            entries[0].written(None)
+
+    def _finish(self, batch_id: str, outcomes: Sequence[Outcome]) -> Finished:
+        """Until Redis has taken them."""
         serial = next(self._serials)
-        outcomes = [entry.outcome for entry in entries]
         while True:
             try:
                 finished = self._ledger.finish(batch_id, outcomes, writer=self._holder, serial=serial)
             except StoreUnavailableError as exc:
                 if self._stuck_since is None:
                     self._stuck_since = time.monotonic()
-                    _log.warning("answers_wait", batch_id=batch_id, waiting=len(entries), error=exc.message)
+                    _log.warning("answers_wait", batch_id=batch_id, waiting=len(outcomes), error=exc.message)
                 time.sleep(_PAUSE_S)
             else:
                 break
         if self._stuck_since is not None:
             _log.info("answers_written", after_s=round(self.stuck_s, 3))
             self._stuck_since = None
-        for entry, accepted in zip(entries, finished.accepted, strict=True):
-            entry.written(accepted)
-        try:
-            self._after(batch_id, finished)
-        except StoreUnavailableError as exc:  # the reaper will do it
-            _log.warning("store_away", error=exc.message)
+        return finished

@@ -10,7 +10,7 @@ from api.parts import OWNER, FromApp, Parts
 from api.query import limit_of
 from api.routes.files import find as find_file
 from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, window_s
-from shared.errors import ConflictError, NotFoundError, RequestError, TooLargeError
+from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.ids import new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus
 
@@ -61,9 +61,17 @@ def _create(wanted: BatchCreate, parts: Parts) -> Batch:
     )
     if not parts.files.pin(record.id, spec.id, time.time() + seconds + _PIN_BEYOND_S):
         find_file(parts, record.id)  # it went away in between
-    batch = parts.ledger.create(spec)
+    batch = _store(spec, parts)
     parts.housekeeper.nudge()
     return batch
+
+
+def _store(spec: BatchSpec, parts: Parts) -> Batch:
+    """Creating is safe to repeat by its id: a lost answer must not leave a batch that its caller does not know of."""
+    try:
+        return parts.ledger.create(spec)
+    except StoreUnavailableError:
+        return parts.ledger.create(spec)
 
 
 async def read_json(request: Request) -> object:
@@ -74,9 +82,15 @@ async def read_json(request: Request) -> object:
         if len(body) > _MAX_BODY_BYTES:
             raise TooLargeError(f"The body has more than {_MAX_BODY_BYTES:,} bytes.")
     try:
-        return json.loads(body or b"{}")
+        found = json.loads(body or b"{}")
+        json.dumps(found, ensure_ascii=False).encode()  # escaped lone surrogates are JSON, but no text
+    except UnicodeEncodeError as exc:
+        raise RequestError(
+            "The body has text that is not Unicode (a lone surrogate).", code="invalid_json"
+        ) from exc
     except (ValueError, RecursionError) as exc:
         raise RequestError(f"The body is not JSON: {str(exc)[:200]}.", code="invalid_json") from exc
+    return found
 
 
 @router.get("")

@@ -82,12 +82,24 @@ def _record(file_id: str, uploaded: Uploaded, parts: Parts) -> FileRecord:
 
 
 def _expiry_s(fields: dict[str, str]) -> int | None:
-    given = {
-        name: fields[f"expires_after[{name}]"]
-        for name in ("anchor", "seconds")
-        if f"expires_after[{name}]" in fields
-    }
-    return parse(ExpiresAfter, given).seconds if given else None
+    given = {name: value for name, value in fields.items() if name.startswith("expires_after")}
+    if not given:
+        return None
+    names = {f"expires_after[{name}]": name for name in ("anchor", "seconds")}
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise RequestError(
+            f"Unknown parameter: '{unknown[0][:60]}'; send expires_after[anchor] and expires_after[seconds].",
+            param=unknown[0][:60],
+            code="unknown_parameter",
+        )
+    try:
+        return parse(ExpiresAfter, {names[name]: value for name, value in given.items()}).seconds
+    except RequestError as exc:
+        inner = f"expires_after[{exc.param}]"
+        raise RequestError(
+            exc.message.replace(f"'{exc.param}'", f"'{inner}'"), param=inner, code=exc.code
+        ) from exc
 
 
 @router.get("")

@@ -1,10 +1,16 @@
 -- {id, token, segment} -> 1 or 0
 local key = batch_key(A.id)
 if not has_chore(A.id, A.token) then return 0 end
-local b = call('HMGET', key, 'status', 'closing', 'total', 'completed', 'failed')
+local b = call('HMGET', key, 'status', 'closing', 'total')
 local status, closing = b[1], b[2]
 if status ~= 'finalizing' and status ~= 'cancelling' then return 0 end
-if tonumber(b[4]) + tonumber(b[5]) ~= tonumber(b[3]) then return 0 end
+local total = tonumber(b[3])
+if total > 0 then -- the states are the truth, the counts their summary
+  local states = call('GET', key .. ':st') or ''
+  if #states ~= total or string.find(states, 'p', 1, true) then return 0 end
+  local _, done = string.gsub(states, 'd', '')
+  call('HSET', key, 'completed', done, 'failed', total - done)
+end
 local final = closing == '' and 'completed' or closing
 call('HSET', key, 'status', final, final .. '_at', math.floor(now()))
 for _, n in ipairs(call('SMEMBERS', key .. ':sh')) do

@@ -55,7 +55,6 @@ end
 
 local open, segments = false, {}
 if exists then
-  for name, n in pairs(sums) do call('HINCRBY', key .. ':ta', name, string.format('%.0f', n)) end
   local completed = call('HINCRBY', key, 'completed', done)
   failed = call('HINCRBY', key, 'failed', failed)
   local b = call('HMGET', key, 'status', 'closing', 'total')
@@ -69,6 +68,10 @@ if exists then
     due_now(A.id)
     open = false
   end
+end
+-- last, and each for itself: a sum that will not fit must not undo what has been counted
+if exists then
+  for name, n in pairs(sums) do redis.pcall('HINCRBY', key .. ':ta', name, string.format('%.0f', n)) end
 end
 local t = stamp(now())
 for provider in pairs(served) do call('HSET', P .. 'served', provider, t) end

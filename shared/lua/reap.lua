@@ -15,7 +15,6 @@ local function to_ready(ref, state)
   end
   local rest = pending(id, cjson.decode(call('HGET', key, 'jobs')))
   leave(ref, key, id, state)
-  if state == 'leased' then call('HINCRBY', key, 'recoveries', 1) end
   if #rest == 0 or call('HGET', batch_key(id), 'closing') ~= '' then
     drop_shard(ref)
     close_if_drained(id)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -33,7 +34,7 @@ _prefixes = itertools.count()
 def stores(request: pytest.FixtureRequest) -> Stores:
     if request.param == "memory":
         clock = ManualClock()
-        return Stores(MemoryLedger(clock), MemoryFiles(clock), clock.advance, "memory")
+        return Stores(MemoryLedger(clock), MemoryFiles(clock), clock.advance, "memory", clock.now)
     client = connect(request.getfixturevalue("valkey_url"), role="worker", max_connections=8)
     prefix = f"t{next(_prefixes)}"
-    return Stores(RedisLedger(client, prefix), RedisFiles(client, prefix), really_wait, "valkey")
+    return Stores(RedisLedger(client, prefix), RedisFiles(client, prefix), really_wait, "valkey", time.time)

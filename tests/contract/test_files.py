@@ -111,6 +111,15 @@ def test_what_a_batch_needs_stays_until_the_batch_lets_go(stores: Stores) -> Non
         stores.files.slices("file-1", [(0, 6)])
 
 
+def test_a_later_pin_does_not_shorten_an_earlier_one(stores: Stores) -> None:
+    publish(stores.files, "file-1", b"needed")
+    stores.files.pin("file-1", "batch_long", FAR)
+    stores.files.pin("file-1", "batch_short", stores.now() + 0.5)
+    stores.pass_time(1.6)
+    stores.files.delete("file-1")
+    assert stores.files.slices("file-1", [(0, 6)]) == [b"needed"]
+
+
 def test_letting_go_leaves_a_file_that_is_still_there(stores: Stores) -> None:
     publish(stores.files, "file-1", b"kept")
     stores.files.pin("file-1", "batch_1", FAR)

@@ -93,7 +93,18 @@ def test_a_bad_batch_is_refused(client: OpenAI, stack: Stack, change: dict[str, 
     assert len(client.batches.list(limit=100).data) == before
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[1]",
+        b"3",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"input_file_id": "\\ud800"}',
+        b'{"metadata": {"\\ud800": "x"}}',
+    ],
+)
 def test_a_body_that_is_no_json_object(stack: Stack, body: bytes) -> None:
     answer = requests.post(f"{stack.base_url}/batches", data=body, timeout=5)
     assert answer.status_code == 400
@@ -115,7 +126,7 @@ def test_a_bad_expiry_is_refused(stack: Stack, seconds: str) -> None:
         files={"file": ("a.jsonl", b"{}")},
         timeout=5,
     )
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "seconds")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "expires_after[seconds]")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +135,15 @@ def test_a_bad_expiry_is_refused(stack: Stack, seconds: str) -> None:
         lambda url: requests.post(url, data={"purpose": "batch"}, timeout=5),
         lambda url: requests.post(url, files={"purpose": (None, "batch")}, timeout=5),
         lambda url: requests.post(url, json={"purpose": "batch"}, timeout=5),
+        lambda url: requests.post(
+            url, data=b"x", headers={"Content-Type": "multipart/form-data; boundary=" + "x" * 300}, timeout=5
+        ),
+        lambda url: requests.post(
+            url,
+            data={"purpose": "batch", "expires_after": '{"seconds": 3600}'},
+            files={"file": ("a.jsonl", b"{}")},
+            timeout=5,
+        ),
         lambda url: requests.post(
             url,
             data=b"--x\r\nnonsense",

@@ -14,6 +14,7 @@ class Stores(msgspec.Struct):
     files: Files
     pass_time: Callable[[float], None]
     kind: str
+    now: Callable[[], float]
 
 
 def really_wait(seconds: float) -> None:

@@ -5,7 +5,7 @@ from support.waiting import wait_for
 
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
-from shared.jobs import Finished, Outcome
+from shared.jobs import Finished, Outcome, Usage
 from shared.memory_ledger import MemoryLedger
 from workers.writer import Entry, Writer
 
@@ -39,7 +39,7 @@ def started(ledger: MemoryLedger, total: int) -> str:
 def test_an_answer_that_redis_refuses_is_kept_and_counted_once() -> None:
     ledger = FlakyLedger(away=1, lost=1)
     batch_id = started(ledger, 3)
-    written: list[bool] = []
+    written: list[bool | None] = []
     told: list[Finished] = []
     writer = Writer(ledger, "w", lambda _, finished: told.append(finished))
     for job in (0, 1, 1):
@@ -56,10 +56,32 @@ def test_an_answer_that_redis_refuses_is_kept_and_counted_once() -> None:
     assert len(told) == 1
 
 
+def test_an_outcome_that_cannot_be_written_keeps_back_no_other() -> None:
+    class Choosy(FlakyLedger):
+        def finish(self, batch_id: str, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+            if any(o.index == 1 or (o.index == 2 and o.usage != Usage()) for o in outcomes):
+                raise OverflowError("no room for it")
+            return super().finish(batch_id, outcomes, writer=writer, serial=serial)
+
+    ledger = Choosy(away=0, lost=0)
+    batch_id = started(ledger, 3)
+    written: list[bool | None] = []
+    writer = Writer(ledger, "w", lambda *_: None)
+    for job in range(3):
+        writer.put(Entry(batch_id, outcome(job), written.append))
+    writer.start()
+    wait_for(lambda: len(written) == 3, 10, "all to be told")
+    writer.stop()
+    assert written == [True, None, True]
+    batch = ledger.get(batch_id)
+    assert batch is not None
+    assert batch.tallies["p1"].usage.input_tokens == 10, "the third was kept without its figures"
+
+
 def test_what_waits_goes_out_together_and_by_batch() -> None:
     ledger = FlakyLedger(away=0, lost=0)
     one, two = started(ledger, 50), started(ledger, 50)
-    written: list[bool] = []
+    written: list[bool | None] = []
     writer = Writer(ledger, "w", lambda *_: None)
     for job in range(50):
         writer.put(Entry(one, outcome(job), written.append))

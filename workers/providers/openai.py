@@ -39,6 +39,8 @@ class _Choices(msgspec.Struct):
     choices: list[Any]
 
 
+_MOST_TOKENS = 10**9  # more is no count, and sums of it would overflow
+
 _asked = msgspec.json.Decoder(_Asked)
 _completion = msgspec.json.Decoder(_Completion)
 _choices = msgspec.json.Decoder(_Choices)
@@ -84,12 +86,14 @@ class OpenAIWire:
         used = found.usage
         if used is None or used.prompt_tokens is None or used.completion_tokens is None:
             return TokenUsage()
+        if max(used.prompt_tokens, used.completion_tokens) > _MOST_TOKENS:
+            return TokenUsage()
         prompt, completion = used.prompt_tokens_details, used.completion_tokens_details
         return TokenUsage(
             prompt_tokens=max(0, used.prompt_tokens),
             completion_tokens=max(0, used.completion_tokens),
-            cached_tokens=max(0, (prompt.cached_tokens if prompt else None) or 0),
-            reasoning_tokens=max(0, (completion.reasoning_tokens if completion else None) or 0),
+            cached_tokens=_count(prompt.cached_tokens if prompt else None),
+            reasoning_tokens=_count(completion.reasoning_tokens if completion else None),
             known=True,
         )
 
@@ -103,6 +107,10 @@ class OpenAIWire:
                 f"{provider.id} answered 200 with JSON that is no completion: {str(exc)[:200]}."
             ) from exc
         return TokenUsage()
+
+
+def _count(tokens: int | None) -> int:
+    return min(max(0, tokens or 0), _MOST_TOKENS)
 
 
 def _with_model(body: bytes, model: str) -> bytes:
