@@ -74,7 +74,7 @@ class TooLargeError(RequestError):
 
 
 class UnavailableError(EdgeError):
-    """Not now: nothing was kept; the same request may succeed after `retry_after_s` seconds."""
+    """Not now; the same request may succeed after `retry_after_s` seconds."""
 
     status = 503
     default_code = "unavailable"
