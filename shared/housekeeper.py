@@ -45,7 +45,7 @@ class Housekeeper:
         self._catalogue = catalogue
         self._holder = holder
         self._whole: deque[tuple[str, int]] = deque()
-        self._hungry = False
+        self._hungry = self._due = False
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
@@ -62,12 +62,14 @@ class Housekeeper:
         """Something is due: do not wait for the next tick. `hungry`: the fleet has room and shards are waiting."""
         if hungry:
             self._hungry = True
+        else:
+            self._due = True
         self._nudged.set()
 
     def roll_up(self, batch_id: str, segment: int) -> None:
         """A segment is whole: its results go into the files soon. What is forgotten here the batch's end does."""
         self._whole.append((batch_id, segment))
-        self._nudged.set()
+        self.nudge()
 
     def _feed(self) -> None:
         """Hand the fleet as many shards as it has room for."""
@@ -80,8 +82,6 @@ class Housekeeper:
                 return
 
     def round(self) -> None:
-        if self._hungry:
-            self._feed()
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
             reaped = self._ledger.reap(most=MOST)
             if reaped.any:
@@ -139,6 +139,8 @@ class Housekeeper:
             nonlocal renewed
             if self._stopping.is_set():
                 return False
+            if self._hungry:  # a long chore must not starve the fleet
+                self._feed()
             if time.monotonic() - renewed < CHORE_LEASE_S / 4:
                 return True
             renewed = time.monotonic()
@@ -147,15 +149,20 @@ class Housekeeper:
         return keep
 
     def _loop(self) -> None:
+        next_round = 0.0
         while not self._stopping.is_set():
-            pause_s = self._settings.tick_s
             try:
-                self.round()
+                if self._hungry:
+                    self._feed()
+                if self._due or time.monotonic() >= next_round:
+                    self._due = False
+                    self.round()
+                    next_round = time.monotonic() + self._settings.tick_s
             except StoreUnavailableError as exc:
                 _log.warning("store_away", error=exc.message)
-                pause_s = _AWAY_S
+                next_round = time.monotonic() + _AWAY_S
             except Exception:  # noqa: BLE001  an edge: the thread must outlive whatever one batch brings
                 _log.exception("housekeeping_failed")
-                pause_s = _AWAY_S
-            self._nudged.wait(pause_s)
+                next_round = time.monotonic() + _AWAY_S
+            self._nudged.wait(max(0.0, next_round - time.monotonic()))
             self._nudged.clear()
