@@ -61,8 +61,8 @@ class Calls:
         return self._in_flight
 
     def has_room(self, lane: Lane) -> bool:
-        """Whether another shard for this lane may be claimed: fewer jobs wait there, or before it, than could run at once."""
-        return sum(len(waiting) for waiting in self._lanes[: lane + 1]) < self.batch_size
+        """Whether another shard for this lane may be claimed: fewer jobs wait there, or before it, than two rounds of calls."""
+        return sum(len(waiting) for waiting in self._lanes[: lane + 1]) < 2 * self.batch_size
 
     def _next_lane(self) -> Lane | None:
         for lane in Lane:

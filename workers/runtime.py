@@ -98,7 +98,7 @@ class Runtime:
             id=self._holder,
             pool=self._pool,
             concurrency=self._calls.size,
-            capacity=2 * self._calls.batch_size,
+            capacity=3 * self._calls.batch_size,
             version=importlib.metadata.version("llm-edge-agent"),
             started_at=self._started_at,
         )
