@@ -79,7 +79,7 @@ def test_ten_per_cent_errors_are_retried_on_schedule(client: OpenAI, stack: Stac
 
 def test_nobody_waits_for_a_shards_slowest_call(client: OpenAI, stack: Stack) -> None:
     stack.simulator.patch(
-        rules=[{"match": "^slow", "latency_s": 10}, {"match": "^twice", "status": 500, "times": 2}],
+        rules=[{"match": "^slow", "latency_s": 30}, {"match": "^twice", "status": 500, "times": 2}],
         latency_s=0.01,
     )
     rows = [line("slow", "slow one"), *[line(f"t{n}", f"twice {n}") for n in range(20)]]
