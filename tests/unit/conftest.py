@@ -1,0 +1,12 @@
+"""Unit tests are many and run at every turn: the whole tier takes less than ten seconds."""
+
+import structlog
+from hypothesis import settings
+
+settings.register_profile("unit", max_examples=50, deadline=None)
+settings.load_profile("unit")
+
+# by default structlog draws every exception in colour, which takes longer than the tests that provoke one
+structlog.configure(
+    logger_factory=structlog.ReturnLoggerFactory(), processors=[structlog.processors.KeyValueRenderer()]
+)
