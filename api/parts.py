@@ -5,10 +5,14 @@ from typing import Annotated
 import msgspec
 from fastapi import Depends, Request
 
+from api.desk import Desk
+from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
 from shared.housekeeper import Housekeeper
 from shared.ledger import Ledger
+from shared.lone import LoneJobs
+from shared.redis_replies import RedisReplies
 
 OWNER = "default"
 """Everything belongs to one owner as long as there are no API keys."""
@@ -17,7 +21,11 @@ OWNER = "default"
 class Parts(msgspec.Struct, frozen=True):
     settings: Settings
     ledger: Ledger
+    lone: LoneJobs
     files: Files
+    desk: Desk
+    replies: RedisReplies
+    catalogue: Catalogue
     housekeeper: Housekeeper
     version: str
 

@@ -13,7 +13,9 @@ from kombu.exceptions import OperationalError
 
 from shared.config import Settings
 from shared.errors import ConfigError, HintError
+from shared.ids import new_id
 from shared.logs import get_logger
+from shared.lone import LONE
 from shared.redis_client import Role
 
 BATCH_QUEUE = "batch"
@@ -31,7 +33,7 @@ _log = get_logger(__name__)
 
 
 class Hint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a Celery message carries: the shard to look at. Losing or doubling one harms nothing."""
+    """What a Celery message carries: the shard to look at, or `lone` for lone jobs. Losing or doubling one harms nothing."""
 
     v: int
     ref: str
@@ -120,8 +122,13 @@ class Hints:
         sent = 0
         for ref in refs:
             try:
+                lone = ref == LONE
                 self._app.send_task(
-                    RUN_SHARD, args=[pack_hint(ref)], queue=BATCH_QUEUE, task_id=ref, retry=False
+                    RUN_SHARD,
+                    args=[pack_hint(ref)],
+                    queue=INTERACTIVE_QUEUE if lone else BATCH_QUEUE,
+                    task_id=new_id("lone-") if lone else ref,
+                    retry=False,
                 )
             except (OperationalError, OSError) as exc:
                 _log.warning("hint_not_sent", ref=ref, error=type(exc).__name__)

@@ -38,6 +38,14 @@ class Settings(BaseModel):
     max_batch_jobs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(50_000, alias="LLM_EDGE_MAX_BATCH_JOBS")
     retention_s: Annotated[float, Field(ge=60)] = Field(7 * 86400.0, alias="LLM_EDGE_RETENTION_S")
 
+    # lone jobs
+    wait_s: Annotated[float, Field(gt=0, le=86_400)] = Field(540.0, alias="LLM_EDGE_WAIT_S")
+    job_window_s: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(86400.0, alias="LLM_EDGE_JOB_WINDOW_S")
+    job_retention_s: Annotated[float, Field(ge=60)] = Field(86400.0, alias="LLM_EDGE_JOB_RETENTION_S")
+    delivered_retention_s: Annotated[float, Field(ge=60)] = Field(
+        900.0, alias="LLM_EDGE_DELIVERED_RETENTION_S"
+    )
+
     # what is said
     environment: str = Field("development", alias="ENVIRONMENT")
     log_level: str = Field("info", alias="LOG_LEVEL")

@@ -5,6 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from shared.broker import Hints
 from shared.catalogue import Catalogue
 from shared.config import Settings
@@ -14,6 +16,7 @@ from shared.finalize import finalize, roll_up
 from shared.jobs import Chore
 from shared.ledger import Ledger
 from shared.logs import get_logger
+from shared.lone import LONE, LoneJobs
 from shared.validate import validate
 
 CHORE_LEASE_S = 10.0
@@ -26,26 +29,34 @@ _AWAY_S = 1.0  # between tries while Redis is away
 _log = get_logger(__name__)
 
 
+class Stores(msgspec.Struct, frozen=True):
+    """What it keeps in order."""
+
+    ledger: Ledger
+    lone: LoneJobs
+    files: Files
+
+
 class Housekeeper:
     """One round: lead or follow, reap, feed, then any chore that is due. Every round is safe to lose."""
 
     def __init__(
         self,
-        ledger: Ledger,
-        files: Files,
+        stores: Stores,
         hints: Hints,
         settings: Settings,
         catalogue: Callable[[], Catalogue],
         holder: str,
     ) -> None:
-        self._ledger = ledger
-        self._files = files
+        self._ledger = stores.ledger
+        self._lone = stores.lone
+        self._files = stores.files
         self._hints = hints
         self._settings = settings
         self._catalogue = catalogue
         self._holder = holder
         self._whole: deque[tuple[str, int]] = deque()
-        self._hungry = self._due = False
+        self._hungry = self._due = self._lone_waits = False
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="housekeeper", daemon=True)
@@ -71,9 +82,17 @@ class Housekeeper:
         self._whole.append((batch_id, segment))
         self.nudge()
 
+    def hint_lone(self) -> None:
+        """Lone jobs wait and the ledger counts a hint as sent: send it."""
+        self._lone_waits = True
+        self.nudge(hungry=True)
+
     def _feed(self) -> None:
-        """Hand the fleet as many shards as it has room for."""
+        """Hand the fleet as many shards as it has room for; lone jobs first."""
         self._hungry = False
+        if self._lone_waits or self._lone.wants_hint():
+            self._lone_waits = False
+            self._hints.send([LONE])
         while not self._stopping.is_set():
             refs = self._ledger.feed(shard_size=self._settings.shard_size, most=MOST)
             if refs:
@@ -83,6 +102,7 @@ class Housekeeper:
 
     def round(self) -> None:
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
+            self._reap_lone()
             reaped = self._ledger.reap(most=MOST)
             if reaped.any:
                 _log.info(
@@ -101,6 +121,14 @@ class Housekeeper:
         while not self._stopping.is_set() and (chore := self._ledger.take_chore(CHORE_LEASE_S)) is not None:
             self._do(chore)
             self._feed()
+
+    def _reap_lone(self) -> None:
+        while not self._stopping.is_set():
+            reaped = self._lone.reap(most=MOST)
+            if reaped.recovered or reaped.expired:
+                _log.info("reaped_lone", recovered=reaped.recovered, expired=reaped.expired)
+            if not reaped.left:
+                return
 
     def _do(self, chore: Chore) -> None:
         batch = self._ledger.get(chore.batch_id)

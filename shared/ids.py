@@ -19,6 +19,10 @@ def new_batch_id() -> str:
     return new_id("batch_")
 
 
+def new_job_id() -> str:
+    return new_id("job_")
+
+
 def job_id(batch_id: str, index: int) -> str:
     """The id of a batch's `index`-th job, as its output line shows it: always the same for the same job."""
     return f"batch_req_{batch_id.removeprefix('batch_')}{index:05x}"

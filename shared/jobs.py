@@ -130,30 +130,45 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slip(msgspec.Struct, frozen=True, kw_only=True):
-    """One job as a claim hands it out: where its line lies in the input file, and its history."""
+    """One job as a claim hands it out: where its line lies in the input file, and its history.
+
+    A lone job brings what a batch's has in its file: its id, endpoint and body. `waited`: somebody waits for it.
+    """
 
     index: int
     offset: int
     length: int
     history: History = History()
+    id: str = ""
+    endpoint: str = ""
+    body: bytes = b""
+    waited: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release."""
+    """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release.
+
+    Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint.
+    """
 
     ref: str
     batch_id: str
     token: int
-    endpoint: str
-    input_file_id: str
+    endpoint: str = ""
+    input_file_id: str = ""
     claimed_at: float
     slips: tuple[Slip, ...]
+    more: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job ended: its line of the output file (`ok`) or of the error file, what it used, and the claim it ran under."""
+    """How a job ended: its line of the output file (`ok`) or of the error file, what it used, and the claim it ran under.
+
+    `id` names a lone job; of a batch `index` does.
+    """
 
     index: int
+    id: str = ""
     ok: bool
     line: bytes
     provider: str = ""
@@ -184,7 +199,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: Literal["retry", "park"]
-    jobs: tuple[int, ...]
+    jobs: tuple[int, ...] | tuple[str, ...]
     delay_s: float
     provider: str = ""
     charged: bool = True

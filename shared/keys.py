@@ -27,6 +27,14 @@ class Keys:
     | leader | string | the process that reaps |
     | wr:WRITER | hash | the last `finish` of a writer and its answer |
     | f:ID, f:ID:c, f:ID:p | string, hash, zset | a file's record, its chunks, the batches that need it |
+    | j:ID | hash | a lone job: spec, body, status, times, who waits, its result line |
+    | js:OWNER | zset | the owner's lone jobs, by id |
+    | same:OWNER:FINGERPRINT | set | lone jobs of the same content, for requests that are repeated |
+    | lone:now, lone:soon | list | lone jobs to be claimed: those whose callers wait, and the others |
+    | lone:later, lone:leases, lone:ends | zset | lone jobs by due time, by lease, by end of window or retention |
+    | lone:c:TOKEN | list | the jobs of one claim |
+    | lone:hinted, lone:token | string | until when a hint counts as outstanding; the claims so far |
+    | replies:PROCESS | channel | how jobs ended, for the API process whose callers wait |
     | fs:OWNER | zset | the owner's files, by id |
     """
 
@@ -65,6 +73,19 @@ class Keys:
 
     def files(self, owner: str) -> str:
         return f"{self.prefix}:fs:{owner}"
+
+    def job(self, job_id: str) -> str:
+        return f"{self.prefix}:j:{job_id}"
+
+    def jobs(self, owner: str) -> str:
+        return f"{self.prefix}:js:{owner}"
+
+    def replies(self, process: str) -> str:
+        return f"{self.prefix}:replies:{process}"
+
+    @property
+    def hinted(self) -> str:
+        return f"{self.prefix}:lone:hinted"
 
     @property
     def workers(self) -> str:

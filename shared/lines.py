@@ -51,9 +51,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a worker needs of an input line."""
+    """What a worker needs of an input line. A lone job has no `custom_id`."""
 
-    custom_id: str
+    custom_id: str | None
     model: str
     body: bytes
 
@@ -149,38 +149,33 @@ def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:
 
 
 def _check_body(found: _Input, line: int, endpoint: str, serves: Callable[[str], bool]) -> Checked | Fault:
+    model = check_body(found.body, endpoint, serves)
+    if isinstance(model, str):
+        return Checked(found.custom_id, model)
+    param = f"body.{model.param}" if model.param else "body"
+    return Fault(code=model.code, line=line, param=param, message=model.message)
+
+
+def check_body(raw: bytes | msgspec.Raw, endpoint: str, serves: Callable[[str], bool]) -> str | Fault:
+    """Whether a request's body can run: the model it asks for, or what is wrong with it."""
     try:
-        body = _body.decode(found.body)
-    except (msgspec.DecodeError, RecursionError) as exc:
-        return Fault(
-            code="invalid_request", line=line, param="body", message=f"body is not right: {_reason(exc)}."
-        )
+        body = _body.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        return Fault(code="invalid_request", message=f"The body is not right: {_reason(exc)}.")
     if body.stream:
-        return Fault(
-            code="stream_not_supported",
-            line=line,
-            param="body.stream",
-            message="body.stream is true; a batch cannot stream. Leave it out.",
-        )
+        message = "stream is true; streaming is not supported. Leave it out."
+        return Fault(code="stream_not_supported", param="stream", message=message)
     if endpoint == ENDPOINTS[0] and not body.messages:
-        return Fault(
-            code="invalid_request",
-            line=line,
-            param="body.messages",
-            message="body.messages must be a non-empty list.",
-        )
+        return Fault(code="invalid_request", param="messages", message="messages must be a non-empty list.")
     if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
-        return Fault(
-            code="invalid_request", line=line, param="body.prompt", message="body.prompt is missing."
-        )
+        return Fault(code="invalid_request", param="prompt", message="prompt is missing.")
     if not serves(body.model):
         return Fault(
             code="model_not_found",
-            line=line,
-            param="body.model",
+            param="model",
             message=f"No enabled provider serves the model '{body.model[:100]}'; see `models` in the providers file.",
         )
-    return Checked(found.custom_id, body.model)
+    return body.model
 
 
 def _reason(exc: Exception) -> str:
@@ -204,18 +199,25 @@ def read_request(line: bytes) -> Request:
     return Request(found.custom_id, _body.decode(found.body).model, bytes(found.body))
 
 
+def read_body(body: bytes) -> Request:
+    """The same from a lone job's body that passed `check_body`."""
+    return Request(None, _body.decode(body).model, body)
+
+
 def custom_id_of(line: bytes) -> str:
     return _input.decode(line).custom_id
 
 
-def success_line(*, line_id: str, custom_id: str, request_id: str, body: bytes, routing: Routing) -> bytes:
+def success_line(
+    *, line_id: str, custom_id: str | None, request_id: str, body: bytes, routing: Routing
+) -> bytes:
     """A line of the output file, newline included. `body` is the provider's JSON as it came."""
     compact = msgspec.json.format(body, indent=-1) if b"\n" in body else body
     return _line(line_id, custom_id, _response(200, request_id, msgspec.Raw(compact)), None, routing)
 
 
 def failure_line(
-    *, line_id: str, custom_id: str, request_id: str, error: ProviderError, routing: Routing
+    *, line_id: str, custom_id: str | None, request_id: str, error: ProviderError, routing: Routing
 ) -> bytes:
     """A line of the error file: an HTTP answer as `response`, anything else as `error`."""
     if error.http_status is None:
@@ -240,7 +242,7 @@ def _response(status: int, request_id: str, body: Any) -> dict[str, Any]:
     return {"status_code": status, "request_id": request_id, "body": body}
 
 
-def _line(line_id: str, custom_id: str, response: Any, error: Any, routing: Routing | None) -> bytes:
+def _line(line_id: str, custom_id: str | None, response: Any, error: Any, routing: Routing | None) -> bytes:
     line = {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
     if routing is not None:
         line["routing"] = routing

@@ -34,8 +34,8 @@ from shared.ledger import Held
 from shared.redis_client import store_errors
 from shared.scripts import Scripts
 
-_WRITER_TTL_S = 86_400
-_EARLY_S = 0.005  # a Celery timer may fire this much before the due time
+WRITER_TTL_S = 86_400
+EARLY_S = 0.005  # a Celery timer may fire this much before the due time
 _PLACE = struct.Struct(">II")
 _HELD: dict[str, Held] = {"h": "held", "c": "closing", "l": "lost"}
 _NONE = Slip(index=0, offset=0, length=0).history
@@ -219,7 +219,7 @@ class RedisLedger:
         return [ref.decode() for ref in refs]
 
     def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
-        row = self._run("claim", ref=ref, holder=holder, lease_s=lease_s, tolerance_s=_EARLY_S)
+        row = self._run("claim", ref=ref, holder=holder, lease_s=lease_s, tolerance_s=EARLY_S)
         if not row:
             return None
         spec = _spec.decode(row[2])
@@ -279,15 +279,9 @@ class RedisLedger:
             serial=serial,
             outcomes=rows,
             segment=SEGMENT,
-            writer_ttl_s=_WRITER_TTL_S,
+            writer_ttl_s=WRITER_TTL_S,
         )
-        reply = _reply.decode(raw)
-        return Finished(
-            accepted=tuple(flag == "1" for flag in reply.accepted),
-            segments=tuple(sorted(int(s) for s in reply.segments.split(",") if s)),
-            open=reply.open,
-            hungry=reply.hungry,
-        )
+        return read_finished(raw)
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return bool(self._run("answered_since", providers=list(providers), since=since))
@@ -313,6 +307,17 @@ class RedisLedger:
     def ping(self) -> None:
         with store_errors():
             self._redis.set(self._keys.probe, PENDING, ex=60)
+
+
+def read_finished(raw: bytes) -> Finished:
+    """The reply of the scripts that finish jobs."""
+    reply = _reply.decode(raw)
+    return Finished(
+        accepted=tuple(flag == "1" for flag in reply.accepted),
+        segments=tuple(sorted(int(s) for s in reply.segments.split(",") if s)),
+        open=reply.open,
+        hungry=reply.hungry,
+    )
 
 
 def _text(raw: Any) -> str:

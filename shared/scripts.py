@@ -15,9 +15,10 @@ _pack = msgspec.msgpack.Encoder().encode
 
 @cache
 def source(name: str) -> str:
-    """The text of a script, what all of them share in front."""
+    """The text of a script; in front what all of them share, and what those of lone jobs do."""
+    parts = ["_common", "_lone", name] if name.startswith("lone_") else ["_common", name]
     folder = files("shared") / "lua"
-    return (folder / "_common.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    return "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
 
 
 class Scripts:

@@ -19,7 +19,7 @@ Work = Callable[[], None]
 
 
 class Lane(IntEnum):
-    """Served in this order: who waits in person first, then retries (their time has come), then fresh batch jobs."""
+    """Served in this order: who waits in person first, then retries (their time has come) and other lone jobs, then fresh batch jobs."""
 
     INTERACTIVE = 0
     RETRY = 1
@@ -60,9 +60,13 @@ class Calls:
     def in_flight(self) -> int:
         return self._in_flight
 
+    def room(self, lane: Lane) -> int:
+        """How many jobs may be claimed for this lane: with those that wait there, or before it, two rounds of calls."""
+        return max(0, 2 * self.batch_size - sum(len(waiting) for waiting in self._lanes[: lane + 1]))
+
     def has_room(self, lane: Lane) -> bool:
-        """Whether another shard for this lane may be claimed: fewer jobs wait there, or before it, than two rounds of calls."""
-        return sum(len(waiting) for waiting in self._lanes[: lane + 1]) < 2 * self.batch_size
+        """Whether another shard for this lane may be claimed."""
+        return self.room(lane) > 0
 
     def _next_lane(self) -> Lane | None:
         for lane in Lane:

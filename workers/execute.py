@@ -16,7 +16,7 @@ from shared.errors import (
 )
 from shared.ids import job_id
 from shared.jobs import Claim, Outcome, Slip, Usage
-from shared.lines import Request, Routing, custom_id_of, failure_line, read_request, success_line
+from shared.lines import Request, Routing, custom_id_of, failure_line, read_body, read_request, success_line
 from shared.money import cost_usd, format_usd, to_nanos
 from workers.routing import RoutedJob, rank
 from workers.transport import Answer
@@ -25,7 +25,7 @@ Call = Callable[[Provider, str, bytes], Answer]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One job of a claimed shard, with its line."""
+    """One job of a claimed shard, with its line of the input file; a lone one with its body."""
 
     batch_id: str
     endpoint: str
@@ -33,6 +33,13 @@ class Job(msgspec.Struct, frozen=True):
     line: bytes
     ref: str
     token: int
+
+    @property
+    def id(self) -> str:
+        return self.slip.id or job_id(self.batch_id, self.slip.index)
+
+    def read(self) -> Request:
+        return read_body(self.line) if self.slip.id else read_request(self.line)
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -46,7 +53,7 @@ class Failed(msgspec.Struct, frozen=True):
 
 def attempt(job: Job, catalogue: Catalogue, call: Call) -> Outcome | Failed:
     """Ask the best provider; where it cannot serve this job at all (key, model), the next one at once."""
-    request = read_request(job.line)
+    request = job.read()
     history = job.slip.history
     routed = RoutedJob(request.model, job.slip.index + history.attempts, history.tried)
     error: ProviderError = ModelRefusedError(
@@ -75,7 +82,7 @@ def _answered(job: Job, request: Request, provider: Provider, answer: Answer) ->
         cost_usd=None if cost is None else format_usd(cost),
     )
     line = success_line(
-        line_id=job_id(job.batch_id, job.slip.index),
+        line_id=job.id,
         custom_id=request.custom_id,
         request_id=answer.request_id or _request_id(),
         body=answer.body,
@@ -84,6 +91,7 @@ def _answered(job: Job, request: Request, provider: Provider, answer: Answer) ->
     used = answer.usage
     return Outcome(
         index=job.slip.index,
+        id=job.slip.id,
         ok=True,
         line=line,
         provider=provider.id,
@@ -116,7 +124,7 @@ def given_up(failed: Failed) -> Outcome:
     """The outcome of a job that fails for good: its line of the error file."""
     job = failed.job
     line = failure_line(
-        line_id=job_id(job.batch_id, job.slip.index),
+        line_id=job.id,
         custom_id=failed.request.custom_id,
         request_id=failed.error.request_id or _request_id(),
         error=failed.error,
@@ -126,6 +134,7 @@ def given_up(failed: Failed) -> Outcome:
     )
     return Outcome(
         index=job.slip.index,
+        id=job.slip.id,
         ok=False,
         line=line,
         provider=failed.provider,
@@ -141,7 +150,7 @@ def broken(job: Job, exc: Exception) -> Failed:
         f"The attempt broke inside the worker ({type(exc).__name__}); its log has the details.",
         code="internal_error",
     )
-    return Failed(job, Request(_custom_id(job.line), "", b""), "", error)
+    return Failed(job, Request(None if job.slip.id else _custom_id(job.line), "", b""), "", error)
 
 
 def input_gone(claim: Claim, slip: Slip, exc: NotFoundError) -> Outcome:

@@ -8,6 +8,7 @@ from shared.errors import StoreUnavailableError
 from shared.jobs import WorkerRecord
 from shared.ledger import Held, Ledger
 from shared.logs import get_logger
+from shared.lone import LoneJobs
 
 BEAT_S = 1.5
 
@@ -15,7 +16,9 @@ _log = get_logger(__name__)
 
 
 class Holding(Protocol):
-    """A claimed shard, told what became of its lease."""
+    """A claimed shard, told what became of its lease by the store that it was claimed from."""
+
+    store: Ledger | LoneJobs
 
     @property
     def ref(self) -> str: ...
@@ -83,7 +86,10 @@ class Leases:
         elif not self._said_goodbye:
             self._ledger.retire(self._record().id)
             self._said_goodbye = True
-        holdings = list(self._held.values())
-        states = self._ledger.renew([(h.ref, h.token) for h in holdings], lease_s=self._lease_s)
-        for holding, state in zip(holdings, states, strict=True):
-            holding.on_lease(state)
+        by_store: dict[int, list[Holding]] = {}
+        for holding in list(self._held.values()):
+            by_store.setdefault(id(holding.store), []).append(holding)
+        for holdings in by_store.values():
+            states = holdings[0].store.renew([(h.ref, h.token) for h in holdings], lease_s=self._lease_s)
+            for holding, state in zip(holdings, states, strict=True):
+                holding.on_lease(state)

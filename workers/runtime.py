@@ -9,15 +9,17 @@ from celery import Celery
 from shared.broker import Hint, Hints, process_id
 from shared.catalogue import load_fleet
 from shared.config import Settings
-from shared.housekeeper import Housekeeper
+from shared.housekeeper import Housekeeper, Stores
 from shared.jobs import Finished, WorkerRecord
 from shared.logs import get_logger
+from shared.lone import LONE
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
+from shared.redis_lone import RedisLone
 from workers.calls import Calls, Lane
 from workers.leases import Leases
-from workers.shard import Parts, Retry, run_shard
+from workers.shard import Parts, Retry, run_lone, run_shard
 from workers.transport import Transport
 from workers.writer import Writer
 
@@ -34,18 +36,20 @@ class Runtime:
         self._started_at = time.time()
         client = connect(settings.redis_url, role="worker", max_connections=settings.concurrency + 32)
         self._ledger = RedisLedger(client, settings.key_prefix)
+        lone = RedisLone(client, settings.key_prefix)
         files = RedisFiles(client, settings.key_prefix)
         self._catalogue = load_fleet(settings)
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
-        self._writer = Writer(self._ledger, self._holder, self._after_write)
+        self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
         self._leases = Leases(self._ledger, settings.lease_s, self._record)
         self._hints = Hints(app)
         self._housekeeper = Housekeeper(
-            self._ledger, files, self._hints, settings, lambda: self._catalogue, self._holder
+            Stores(self._ledger, lone, files), self._hints, settings, lambda: self._catalogue, self._holder
         )
         self._parts = Parts(
             ledger=self._ledger,
+            lone=lone,
             files=files,
             calls=self._calls,
             writer=self._writer,
@@ -83,6 +87,8 @@ class Runtime:
         _log.info("worker_stopped", worker=self._holder)
 
     def run_shard(self, hint: Hint, lane: Lane, retry: Retry) -> bool:
+        if hint.ref == LONE:
+            return run_lone(self._parts, retry, self._housekeeper.hint_lone)
         return run_shard(hint.ref, lane, self._parts, retry)
 
     def _after_write(self, batch_id: str, finished: Finished) -> None:

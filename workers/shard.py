@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from shared.files import Files
 from shared.jobs import Claim, Outcome, Slip, Split
 from shared.ledger import Held, Ledger
 from shared.logs import get_logger
+from shared.lone import LONE, MOST, LoneJobs
 from workers.calls import Calls, Lane
 from workers.execute import Call, Failed, Job, attempt, broken, given_up, input_gone
 from workers.leases import Leases
@@ -36,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     """What a shard needs of its worker."""
 
     ledger: Ledger
+    lone: LoneJobs
     files: Files
     calls: Calls
     writer: Writer
@@ -59,6 +61,7 @@ class ShardRun:
     """One claimed shard in this process, from claim to release."""
 
     def __init__(self, claim: Claim, parts: Parts, retry: Retry) -> None:
+        self.store: Ledger | LoneJobs = parts.lone if claim.batch_id == LONE else parts.ledger
         self._claim = claim
         self._parts = parts
         self._retry = retry
@@ -84,17 +87,10 @@ class ShardRun:
         """Returns when every job has been written, split off, or left unstarted. Raises StoreUnavailableError."""
         started = time.monotonic()
         claim = self._claim
-        try:
-            lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
-        except NotFoundError as exc:
-            _log.error("input_gone", shard=claim.ref, error=exc.message)
-            lines = []
-            for slip in claim.slips:
-                self._write(input_gone(claim, slip, exc))
-        for slip, line in zip(claim.slips, lines, strict=bool(lines)):
+        for slip, line in self._lines():
             self._submit(slip, line)
         self._await(len(claim.slips))
-        self._parts.ledger.release(claim.ref, claim.token)
+        self.store.release(claim.ref, claim.token)
         _log.info(
             "shard_done",
             shard=claim.ref,
@@ -106,11 +102,25 @@ class ShardRun:
             duration_s=round(time.monotonic() - started, 3),
         )
 
+    def _lines(self) -> Sequence[tuple[Slip, bytes]]:
+        """Each job with what is to be sent; none where the input is gone, and the jobs have failed for it."""
+        claim = self._claim
+        if claim.batch_id == LONE:
+            return [(slip, slip.body) for slip in claim.slips]
+        try:
+            lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
+        except NotFoundError as exc:
+            _log.error("input_gone", shard=claim.ref, error=exc.message)
+            for slip in claim.slips:
+                self._write(input_gone(claim, slip, exc))
+            return []
+        return list(zip(claim.slips, lines, strict=True))
+
     def _submit(self, slip: Slip, line: bytes) -> None:
         claim = self._claim
-        job = Job(claim.batch_id, claim.endpoint, slip, line, claim.ref, claim.token)
-        lane = Lane.RETRY if slip.history.attempts or slip.history.parked else Lane.FRESH
-        self._parts.calls.submit(lane, lambda: self._work(job))
+        endpoint = slip.endpoint or claim.endpoint
+        job = Job(claim.batch_id, endpoint, slip, line, claim.ref, claim.token)
+        self._parts.calls.submit(_lane(slip), lambda: self._work(job))
 
     # in a caller's thread
 
@@ -200,20 +210,28 @@ class ShardRun:
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
         late_s = time.monotonic() - max(w.since_s for w in group)  # none of them comes too early
+        slips = [w.failed.job.slip for w in group]
         split = Split(
             kind="retry" if decision.kind == "retry" else "park",
-            jobs=tuple(w.failed.job.slip.index for w in group),
+            jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
             delay_s=max(0.0, decision.delay_s - late_s),
             provider=group[0].failed.provider,
             charged=decision.charged and decision.kind != "doubt",
             anew=decision.kind == "doubt",
         )
-        ref = self._parts.ledger.split(self._claim.ref, self._claim.token, split)
+        ref = self.store.split(self._claim.ref, self._claim.token, split)
         if ref is not None and split.kind == "retry":
             self._retry(ref, split.delay_s, group[0].failed.error)
 
 
 _FLUSH = object()
+
+
+def _lane(slip: Slip) -> Lane:
+    """Who waits in person first; then retries and lone jobs nobody waits for, so that neither stands behind a batch."""
+    if slip.waited:
+        return Lane.INTERACTIVE
+    return Lane.RETRY if slip.id or slip.history.attempts or slip.history.parked else Lane.FRESH
 
 
 def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]]]:
@@ -232,19 +250,41 @@ def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
 
     A retry's hint asks for room in the lane of retries: its time has come, and it must not wait behind fresh shards.
     """
-    if parts.stopping.is_set() or parts.writer.stuck_s > STUCK_S or not parts.calls.has_room(lane):
+    if _turned_away(parts) or not parts.calls.has_room(lane):
         parts.ledger.decline(ref)
         return False
     claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
+    if claim is not None:
+        _run(claim, parts, retry)
+    return claim is not None
+
+
+def run_lone(parts: Parts, retry: Retry, hint: Callable[[], None]) -> bool:
+    """The same for lone jobs, of which a hint claims as many as there is room for. `hint` sends another for the rest."""
+    waited, rest = (min(MOST, parts.calls.room(lane)) for lane in (Lane.INTERACTIVE, Lane.RETRY))
+    if _turned_away(parts) or not waited + rest:
+        parts.lone.decline()
+        return False
+    claim = parts.lone.claim(waited=waited, rest=rest, holder=parts.holder, lease_s=parts.lease_s)
     if claim is None:
         return False
+    if claim.more:
+        hint()
+    _run(claim, parts, retry)
+    return True
+
+
+def _turned_away(parts: Parts) -> bool:
+    return parts.stopping.is_set() or parts.writer.stuck_s > STUCK_S
+
+
+def _run(claim: Claim, parts: Parts, retry: Retry) -> None:
     run = ShardRun(claim, parts, retry)
     parts.leases.hold(run)
     try:
         run.run()
     except StoreUnavailableError as exc:
-        _log.warning("shard_left_to_its_lease", shard=ref, error=exc.message)
+        _log.warning("shard_left_to_its_lease", shard=claim.ref, error=exc.message)
     finally:
         run.on_lease("lost")  # where it was cut short, what has not started must not start without a lease
         parts.leases.let_go(run)
-    return True

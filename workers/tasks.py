@@ -7,7 +7,9 @@ from kombu.exceptions import OperationalError
 
 from shared.broker import RUN_SHARD, pack_hint, read_hint
 from shared.errors import HintError, StoreUnavailableError
+from shared.ids import new_id
 from shared.logs import get_logger
+from shared.lone import LONE
 from workers.calls import Lane
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ def _retry(task: "Task[Any, Any]", ref: str, delay_s: float, error: Exception) -
     The due time stands in the ledger already: a message that is lost here is sent by the reaper.
     """
     try:
-        task.retry(args=(pack_hint(ref),), kwargs={}, task_id=ref, countdown=delay_s, exc=error, throw=False)
+        task_id = new_id("lone-") if ref == LONE else ref
+        task.retry(
+            args=(pack_hint(ref),), kwargs={}, task_id=task_id, countdown=delay_s, exc=error, throw=False
+        )
         task.send_event("task-retried", exception=repr(error), retry=False)
     except (OperationalError, OSError) as exc:
         _log.warning("retry_not_sent", shard=ref, error=type(exc).__name__)

@@ -16,6 +16,7 @@ from shared.errors import StoreUnavailableError
 from shared.jobs import Finished, Outcome, Usage
 from shared.ledger import Ledger
 from shared.logs import get_logger
+from shared.lone import LONE, LoneJobs
 
 MOST = 128
 MOST_BYTES = 8 * 1024 * 1024
@@ -38,8 +39,11 @@ class Writer:
     `after` is called in it and must not wait: answers would queue behind it.
     """
 
-    def __init__(self, ledger: Ledger, holder: str, after: Callable[[str, Finished], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, lone: LoneJobs, holder: str, after: Callable[[str, Finished], None]
+    ) -> None:
         self._ledger = ledger
+        self._lone = lone
         self._holder = holder
         self._after = after
         self._serials = itertools.count(1)
@@ -117,7 +121,10 @@ class Writer:
         serial = next(self._serials)
         while True:
             try:
-                finished = self._ledger.finish(batch_id, outcomes, writer=self._holder, serial=serial)
+                if batch_id == LONE:
+                    finished = self._lone.finish(outcomes, writer=self._holder, serial=serial)
+                else:
+                    finished = self._ledger.finish(batch_id, outcomes, writer=self._holder, serial=serial)
             except StoreUnavailableError as exc:
                 if self._stuck_since is None:
                     self._stuck_since = time.monotonic()

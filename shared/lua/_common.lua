@@ -119,3 +119,20 @@ end
 local function has_chore(id, token)
   return tonumber(call('HGET', batch_key(id), 'chore_token') or '-1') == token
 end
+
+-- a job's history after it leaves its shard to wait; A: kind, charged, provider, anew (as jobs.Split)
+local function history_after(raw, since)
+  local h = raw and cjson.decode(raw) or { attempts = 0, since = since, tried = {}, parked = 0 }
+  if A.kind == 'park' or not A.charged then h.parked = h.parked + 1 end
+  if A.charged then h.attempts = h.attempts + 1 end
+  if A.provider ~= '' then
+    local tried = {}
+    for _, p in ipairs(h.tried or {}) do if p ~= A.provider then tried[#tried + 1] = p end end
+    tried[#tried + 1] = A.provider
+    h.tried = tried
+  end
+  if A.anew then h.attempts, h.since = 0, 0 end
+  if h.since == 0 and h.attempts > 0 then h.since = since end
+  if h.tried and #h.tried == 0 then h.tried = nil end
+  return cjson.encode(h)
+end

@@ -15,20 +15,7 @@ call('HINCRBY', key, 'n', -#moved)
 call('DECRBY', P .. 'load', #moved)
 local since = tonumber(call('HGET', key, 'claimed_at'))
 for _, job in ipairs(moved) do
-  local raw = call('HGET', batch .. ':at', job)
-  local h = raw and cjson.decode(raw) or { attempts = 0, since = since, tried = {}, parked = 0 }
-  if A.kind == 'park' or not A.charged then h.parked = h.parked + 1 end
-  if A.charged then h.attempts = h.attempts + 1 end
-  if A.provider ~= '' then
-    local tried = {}
-    for _, p in ipairs(h.tried or {}) do if p ~= A.provider then tried[#tried + 1] = p end end
-    tried[#tried + 1] = A.provider
-    h.tried = tried
-  end
-  if A.anew then h.attempts, h.since = 0, 0 end
-  if h.since == 0 and h.attempts > 0 then h.since = since end
-  if h.tried and #h.tried == 0 then h.tried = nil end
-  call('HSET', batch .. ':at', job, cjson.encode(h))
+  call('HSET', batch .. ':at', job, history_after(call('HGET', batch .. ':at', job), since))
 end
 local t = now()
 local ref, shard = new_shard(id, moved)

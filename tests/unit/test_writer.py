@@ -7,6 +7,7 @@ from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
 from shared.jobs import Finished, Outcome, Usage
 from shared.memory_ledger import MemoryLedger
+from shared.memory_lone import MemoryLone
 from workers.writer import Entry, Writer
 
 
@@ -41,7 +42,7 @@ def test_an_answer_that_redis_refuses_is_kept_and_counted_once() -> None:
     batch_id = started(ledger, 3)
     written: list[bool | None] = []
     told: list[Finished] = []
-    writer = Writer(ledger, "w", lambda _, finished: told.append(finished))
+    writer = Writer(ledger, MemoryLone(SystemClock()), "w", lambda _, finished: told.append(finished))
     for job in (0, 1, 1):
         writer.put(Entry(batch_id, outcome(job), written.append))
     writer.start()
@@ -66,7 +67,7 @@ def test_an_outcome_that_cannot_be_written_keeps_back_no_other() -> None:
     ledger = Choosy(away=0, lost=0)
     batch_id = started(ledger, 3)
     written: list[bool | None] = []
-    writer = Writer(ledger, "w", lambda *_: None)
+    writer = Writer(ledger, MemoryLone(SystemClock()), "w", lambda *_: None)
     for job in range(3):
         writer.put(Entry(batch_id, outcome(job), written.append))
     writer.start()
@@ -82,7 +83,7 @@ def test_what_waits_goes_out_together_and_by_batch() -> None:
     ledger = FlakyLedger(away=0, lost=0)
     one, two = started(ledger, 50), started(ledger, 50)
     written: list[bool | None] = []
-    writer = Writer(ledger, "w", lambda *_: None)
+    writer = Writer(ledger, MemoryLone(SystemClock()), "w", lambda *_: None)
     for job in range(50):
         writer.put(Entry(one, outcome(job), written.append))
         writer.put(Entry(two, outcome(job), written.append))
@@ -95,7 +96,7 @@ def test_what_waits_goes_out_together_and_by_batch() -> None:
 def test_stopping_writes_what_is_waiting() -> None:
     ledger = FlakyLedger(away=0, lost=0)
     batch_id = started(ledger, 5)
-    writer = Writer(ledger, "w", lambda *_: None)
+    writer = Writer(ledger, MemoryLone(SystemClock()), "w", lambda *_: None)
     writer.start()
     for job in range(5):
         writer.put(Entry(batch_id, outcome(job), lambda _: None))

@@ -1,0 +1,168 @@
+"""Takes lone jobs in and brings how they ended to the callers who wait.
+
+Requests that come while one store call is under way are submitted together in the next: a busy process makes few
+calls, an idle one waits for nobody.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from shared.broker import Hints
+from shared.errors import StoreUnavailableError
+from shared.logs import get_logger
+from shared.lone import LONE, LoneJobs, NewJob, Reply
+
+MOST = 128
+MOST_BYTES = 8 * 1024 * 1024
+_ASK_S = 2.0
+"""How often the ledger is asked about jobs of which nothing was heard."""
+
+_log = get_logger(__name__)
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    job: NewJob
+    done: "asyncio.Future[bool]"
+
+
+class Desk:
+    """One per API process; `name` is the process' id among all. `submit` and `expect` belong to the event loop."""
+
+    def __init__(self, lone: LoneJobs, hints: Hints, name: str) -> None:
+        self.name = name
+        self._lone = lone
+        self._hints = hints
+        self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._waiting: dict[str, set[asyncio.Future[str]]] = {}
+        self._strays: list[str] = []
+        self._asked = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hinting = ThreadPoolExecutor(1, thread_name_prefix="hints")
+        self._thread = threading.Thread(target=self._take_in, name="desk", daemon=True)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hinting.submit(self._hints.warm)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        self._entries.put(None)
+        self._thread.join(timeout_s)
+        self._hinting.shutdown(wait=False, cancel_futures=True)
+
+    async def submit(self, job: NewJob) -> bool:
+        """Whether a job of this id was there before. Raises StoreUnavailableError."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._entries.put(_Entry(job, done))
+        return await done
+
+    def expect(self, job_id: str) -> "asyncio.Future[str]":
+        """Its result line once it has ended; empty where it ended without a call. Call it before the job is submitted."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job_id, set()).add(future)
+        future.add_done_callback(lambda _: self._forget(job_id, future))
+        return future
+
+    def _forget(self, job_id: str, future: "asyncio.Future[str]") -> None:
+        others = self._waiting.get(job_id)
+        if others is not None:
+            others.discard(future)
+            if not others:
+                del self._waiting[job_id]
+
+    def waited_for(self, job_id: str) -> bool:
+        return job_id in self._waiting
+
+    # in the desk's thread
+
+    def _take_in(self) -> None:
+        while group := self._gather():
+            try:
+                known = self._submit([entry.job for entry in group])
+            except StoreUnavailableError as exc:
+                self._strays += [entry.job.spec.id for entry in group]
+                self._on_loop(_refuse, group, exc)
+            except Exception as exc:  # noqa: BLE001  an edge: one request must not keep the others from being taken in
+                _log.exception("submit_failed", jobs=len(group))
+                self._on_loop(_refuse, group, exc)
+            else:
+                self._on_loop(_accept, group, known)
+
+    def _gather(self) -> list[_Entry]:
+        """What is waiting, up to MOST jobs or MOST_BYTES; nothing where it is time to end."""
+        group: list[_Entry] = []
+        size = 0
+        entry = self._entries.get()
+        while entry is not None:
+            group.append(entry)
+            size += len(entry.job.body)
+            if len(group) >= MOST or size >= MOST_BYTES:
+                break
+            try:
+                entry = self._entries.get_nowait()
+            except queue.Empty:
+                break
+        return group
+
+    def _submit(self, jobs: list[NewJob]) -> tuple[bool, ...]:
+        """Submitting is safe to repeat by the ids: a lost answer must not leave jobs that their callers do not know of."""
+        try:
+            submitted, again = self._lone.submit(jobs), False
+        except StoreUnavailableError as exc:
+            if exc.code == "insufficient_storage":
+                raise
+            submitted, again = self._lone.submit(jobs), True
+        if submitted.hint or again:
+            self._hinting.submit(self._hints.send, [LONE])
+        return tuple(False for _ in jobs) if again else submitted.known
+
+    def _on_loop(self, act: Callable[..., None], *args: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(act, *args)
+
+    # in the thread that hears replies
+
+    def heard(self, replies: list[Reply]) -> None:
+        self._on_loop(self._deliver, replies)
+
+    def tick(self, anew: bool) -> None:  # noqa: FBT001  RedisReplies' signature
+        """Ask about jobs of which nothing was heard: what was published while the connection was away is lost."""
+        if not anew and time.monotonic() - self._asked < _ASK_S:
+            return
+        self._asked = time.monotonic()
+        waiting = list(self._waiting)
+        try:
+            while self._strays:  # callers of these were told that nothing was taken in
+                self._lone.leave(self._strays[-1], self.name, cancel=True)
+                self._strays.pop()
+            ended = self._lone.ended(waiting) if waiting else []
+        except StoreUnavailableError as exc:
+            _log.warning("store_away", error=exc.message)
+            return
+        self._on_loop(self._deliver, [Reply(job_id, "") for job_id in ended])
+
+    # in the event loop
+
+    def _deliver(self, replies: list[Reply]) -> None:
+        for reply in replies:
+            for future in tuple(self._waiting.get(reply.id, ())):
+                if not future.done():
+                    future.set_result(reply.line)
+
+
+def _accept(group: list[_Entry], known: tuple[bool, ...]) -> None:
+    for entry, there in zip(group, known, strict=True):
+        if not entry.done.done():
+            entry.done.set_result(there)
+
+
+def _refuse(group: list[_Entry], exc: Exception) -> None:
+    for entry in group:
+        if not entry.done.done():
+            entry.done.set_exception(exc)

@@ -1,0 +1,168 @@
+"""Lone jobs: completions that stand alone, and the contract of the store that keeps them until they have ended.
+
+    submit ──> queued ── claim ──> in_progress ── finish ──> completed | failed ── retention ──> gone
+                 ^  │                 │  │ └─ split (retry, park) ──> later ── due, claim ──┐
+                 │  └─ cancel, leave  │  └────────────────<─────────────────────────────────┘
+                 └── lease over ──────┘        cancel ──> cancelled        window over ──> expired
+
+Jobs wait on two ready lists: those whose callers wait in person go first. One hint is outstanding at a time, so an idle
+fleet gets one hint a job and a busy one few. Two implementations: `redis_lone` and, for the tests, `memory_lone`.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from shared.jobs import Claim, Finished, Outcome, Split
+from shared.ledger import Held
+
+LONE = "lone"
+"""Stands where a batch's id would stand, and is the ref of the hint."""
+
+MOST = 50
+"""Jobs in one claim."""
+
+SAME_S = 900
+"""For this long a repeated request finds the job that it asked for before."""
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in {JobStatus.QUEUED, JobStatus.IN_PROGRESS}
+
+
+class LoneSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asked for. `fingerprint` names the request's content, so that its repetition can be told.
+
+    `retention_s` is how long the result is kept after the end, `delivered_retention_s` that of one a caller waited for.
+    """
+
+    v: int = 1
+    id: str
+    owner: str
+    endpoint: str
+    model: str
+    fingerprint: str = ""
+    window_s: float
+    retention_s: float
+    delivered_retention_s: float
+
+
+class NewJob(msgspec.Struct, frozen=True):
+    """A job to be taken in. `caller` is the API process in which somebody waits for it; empty where nobody does."""
+
+    spec: LoneSpec
+    body: bytes
+    caller: str = ""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """`known`: which ids were there before, and have been left as they are. `hint`: the fleet must be told."""
+
+    known: tuple[bool, ...]
+    hint: bool
+
+
+class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A lone job as it stands. `line` is its result in the form of a batch's output line. Times in Unix seconds."""
+
+    spec: LoneSpec
+    status: JobStatus
+    created_at: float
+    expires_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    line: bytes = b""
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """What an API process hears when a job that it waits for has ended: no line where nothing was called."""
+
+    id: str
+    line: str
+
+
+class LoneReaped(msgspec.Struct, frozen=True, kw_only=True):
+    """`left`: there is more to do than one round takes."""
+
+    recovered: int = 0
+    expired: int = 0
+    removed: int = 0
+    left: bool = False
+
+
+class LoneJobs(Protocol):
+    """Every method is atomic, and safe to repeat unless it says otherwise."""
+
+    # the API
+    def submit(self, jobs: Sequence[NewJob]) -> Submitted: ...
+
+    def get(self, job_id: str) -> LoneJob | None: ...
+
+    def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[LoneJob], bool]:
+        """The owner's jobs, newest first, and whether there are more."""
+        ...
+
+    def cancel(self, job_id: str) -> LoneJob | None:
+        """End it now, if it has not ended; an answer under way is refused but its usage booked."""
+        ...
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended."""
+        ...
+
+    def wait(self, job_id: str, caller: str) -> LoneJob | None:
+        """`caller` wants to hear how it ends. Look at the status returned: it may have ended already."""
+        ...
+
+    def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
+        """`caller` waits no more. With `cancel`, a job that nobody waits for and that was never claimed ends now."""
+        ...
+
+    def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
+        """The id of a job of the same content whose callers have gone; from now on `caller` waits for it.
+
+        Not safe to repeat after a lost answer: the job then has a caller.
+        """
+        ...
+
+    def ended(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of them that have ended, or are not known any more."""
+        ...
+
+    # the fleet
+    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:
+        """Lease up to `waited` jobs whose callers wait, and up to `rest` others. Clears the outstanding hint."""
+        ...
+
+    def decline(self) -> None:
+        """The hint found no room: it counts as lost."""
+        ...
+
+    def wants_hint(self) -> bool:
+        """Whether jobs wait and no hint is outstanding; then one is, and the caller must send it."""
+        ...
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]: ...
+
+    def release(self, ref: str, token: int) -> bool: ...
+
+    def split(self, ref: str, token: int, split: Split) -> str | None: ...
+
+    def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+        """As `Ledger.finish`. `hungry`: jobs wait and no hint is outstanding."""
+        ...
+
+    def reap(self, *, most: int) -> LoneReaped:
+        """Recover leases run out, end jobs whose window is over, forget those past their retention."""
+        ...

@@ -1,0 +1,39 @@
+-- {waited, rest, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
+-- -> {token, claimed_at, more, id, endpoint, body, history, waited, id, ...} or nothing
+local t = now()
+call('DEL', L .. 'hinted')
+local token = call('INCR', L .. 'token')
+local out, bytes = { token, stamp(t), 0 }, 0
+
+local function take(id)
+  local key = job_key(id)
+  local j = call('HMGET', key, 'status', 'token', 'endpoint', 'body', 'history', 'callers')
+  if not j[1] or ended(j[1]) or j[2] ~= '' then return 0 end -- cancelled, or held, meanwhile
+  call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
+  call('HSETNX', key, 'started', stamp(t))
+  call('ZADD', L .. 'leases', stamp(t + A.lease_s), id)
+  call('RPUSH', L .. 'c:' .. token, id)
+  for _, v in ipairs({ id, j[3], j[4], j[5] or '', j[6] ~= '' and 1 or 0 }) do out[#out + 1] = v end
+  bytes = bytes + #j[4]
+  return 1
+end
+
+local function drain(list, room)
+  while room > 0 and bytes < A.most_bytes do
+    local id = call('LPOP', L .. list)
+    if not id then return end
+    room = room - take(id)
+  end
+end
+
+drain('now', A.waited)
+local room = A.rest
+for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
+  call('ZREM', L .. 'later', id)
+  room = room - take(id)
+end
+drain('soon', room)
+if #out == 3 then return false end
+call('EXPIRE', L .. 'c:' .. token, math.ceil(A.lease_s * 4))
+if wants_hint(t) then out[3] = 1 end
+return out

@@ -1,0 +1,263 @@
+"""The memory twin of `redis_lone`, for tests and as the model that it is checked against. One thread at a time."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from shared import ledger, lone
+from shared.clock import Clock
+from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
+from shared.ledger import Held
+from shared.lone import JobStatus, LoneJob, LoneReaped, NewJob, Submitted
+from shared.memory_batch import history_after
+
+_EARLY_S = 0.005
+
+
+class _Entry(msgspec.Struct):
+    """A job and what the store knows beside it. `look_at` is the end of its window or of its retention."""
+
+    view: LoneJob
+    body: bytes
+    callers: list[str]
+    look_at: float
+    token: int | None = None
+    lease_until: float = 0.0
+    due: float | None = None
+    history: History | None = None
+    findable: float = 0.0
+
+
+class MemoryLone:
+    """The contract: `shared.lone.LoneJobs`. `listening` are the callers that can still be told anything."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now: Callable[[], float] = clock.now
+        self._jobs: dict[str, _Entry] = {}
+        self._now_list: deque[str] = deque()
+        self._soon: deque[str] = deque()
+        self._claims: dict[int, list[str]] = {}
+        self._tokens = 0
+        self._hinted = 0.0
+        self._writers: dict[str, tuple[int, Finished]] = {}
+        self.listening: set[str] = set()
+
+    # the API
+
+    def submit(self, jobs: Sequence[NewJob]) -> Submitted:
+        now = self._now()
+        known = []
+        for job in jobs:
+            spec = job.spec
+            known.append(spec.id in self._jobs)
+            if known[-1]:
+                continue
+            view = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=now, expires_at=now + spec.window_s)
+            self._jobs[spec.id] = _Entry(
+                view,
+                job.body,
+                [job.caller] if job.caller else [],
+                view.expires_at,
+                findable=now + lone.SAME_S if spec.fingerprint else 0.0,
+            )
+            self._enqueue(spec.id)
+        return Submitted(tuple(known), self.wants_hint())
+
+    def _enqueue(self, job_id: str, *, front: bool = False) -> None:
+        waiting = self._now_list if self._jobs[job_id].callers else self._soon
+        waiting.appendleft(job_id) if front else waiting.append(job_id)
+
+    def get(self, job_id: str) -> LoneJob | None:
+        found = self._jobs.get(job_id)
+        return found.view if found else None
+
+    def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[LoneJob], bool]:
+        mine = [
+            j for j, e in self._jobs.items() if e.view.spec.owner == owner and (after is None or j < after)
+        ]
+        mine.sort(reverse=True)
+        return [self._jobs[j].view for j in mine[:limit]], len(mine) > limit
+
+    def cancel(self, job_id: str) -> LoneJob | None:
+        found = self._jobs.get(job_id)
+        if found is None:
+            return None
+        if not found.view.status.terminal:
+            self._end(found, JobStatus.CANCELLED, b"")
+        return found.view
+
+    def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
+        now, spec = self._now(), entry.view.spec
+        entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
+        entry.look_at = now + (spec.delivered_retention_s if entry.callers else spec.retention_s)
+        entry.token = entry.due = None
+        if entry.callers or not line:
+            entry.findable = 0.0
+
+    def delete(self, job_id: str) -> None:
+        found = self._jobs.get(job_id)
+        if found is not None and found.view.status.terminal:
+            del self._jobs[job_id]
+
+    def wait(self, job_id: str, caller: str) -> LoneJob | None:
+        found = self._jobs.get(job_id)
+        if found is None:
+            return None
+        if not found.view.status.terminal and caller not in found.callers:
+            found.callers.append(caller)
+        return found.view
+
+    def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
+        found = self._jobs.get(job_id)
+        if found is None or found.view.status.terminal:
+            return
+        found.callers = [c for c in found.callers if c != caller]
+        if not found.callers and cancel and found.view.status is JobStatus.QUEUED:
+            self._end(found, JobStatus.CANCELLED, b"")
+
+    def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
+        for job_id, found in self._jobs.items():
+            spec = found.view.spec
+            same = spec.owner == owner and spec.fingerprint == fingerprint and found.findable > self._now()
+            if same and not self.listening.intersection(found.callers):
+                found.callers = [caller]
+                return job_id
+        return None
+
+    def ended(self, job_ids: Sequence[str]) -> list[str]:
+        return [j for j in job_ids if j not in self._jobs or self._jobs[j].view.status.terminal]
+
+    # the fleet
+
+    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:  # noqa: ARG002
+        self._hinted = 0.0
+        self._tokens += 1
+        slips: list[Slip] = []
+        self._drain(self._now_list, waited, slips, lease_s)
+        before = len(slips)
+        for job_id in self._due(self._now() + _EARLY_S)[:rest]:
+            self._jobs[job_id].due = None
+            self._take(job_id, slips, lease_s)
+        self._drain(self._soon, rest - (len(slips) - before), slips, lease_s)
+        if not slips:
+            return None
+        self._claims[self._tokens] = [slip.id for slip in slips]
+        return Claim(
+            ref=f"{lone.LONE}/{self._tokens}",
+            batch_id=lone.LONE,
+            token=self._tokens,
+            claimed_at=self._now(),
+            slips=tuple(slips),
+            more=self.wants_hint(),
+        )
+
+    def _due(self, until: float) -> list[str]:
+        due = [(e.due, j) for j, e in self._jobs.items() if e.due is not None and e.due <= until]
+        return [job_id for _, job_id in sorted(due)]
+
+    def _drain(self, waiting: deque[str], room: int, slips: list[Slip], lease_s: float) -> None:
+        until = len(slips) + room
+        while waiting and len(slips) < until:
+            self._take(waiting.popleft(), slips, lease_s)
+
+    def _take(self, job_id: str, slips: list[Slip], lease_s: float) -> None:
+        found = self._jobs.get(job_id)
+        if found is None or found.view.status.terminal or found.token is not None:
+            return
+        found.token, found.lease_until = self._tokens, self._now() + lease_s
+        found.view = msgspec.structs.replace(
+            found.view,
+            status=JobStatus.IN_PROGRESS,
+            started_at=found.view.started_at or self._now(),
+        )
+        slips.append(
+            Slip(
+                index=len(slips),
+                offset=0,
+                length=len(found.body),
+                history=found.history or History(),
+                id=job_id,
+                endpoint=found.view.spec.endpoint,
+                body=found.body,
+                waited=bool(found.callers),
+            )
+        )
+
+    def decline(self) -> None:
+        self._hinted = 0.0
+
+    @property
+    def _anybody_waits(self) -> bool:
+        return bool(self._now_list or self._soon or self._due(self._now() - ledger.OVERDUE_S))
+
+    def wants_hint(self) -> bool:
+        if self._hinted > self._now() or not self._anybody_waits:
+            return False
+        self._hinted = self._now() + ledger.HINT_TIMEOUT_S
+        return True
+
+    def _held(self, token: int) -> list[str]:
+        return [j for j in self._claims.get(token, ()) if j in self._jobs and self._jobs[j].token == token]
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
+        states: list[Held] = []
+        for _, token in held:
+            for job_id in self._held(token):
+                self._jobs[job_id].lease_until = self._now() + lease_s
+            states.append("held" if token in self._claims else "lost")
+        return states
+
+    def release(self, ref: str, token: int) -> bool:  # noqa: ARG002  the token alone names the claim
+        for job_id in reversed(self._held(token)):
+            self._jobs[job_id].token = None
+            self._enqueue(job_id, front=True)
+            self._hinted = 0.0
+        return self._claims.pop(token, None) is not None
+
+    def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
+        moved = [j for j in self._held(token) if j in split.jobs]
+        for job_id in moved:
+            found = self._jobs[job_id]
+            found.history = history_after(found.history, split, found.view.started_at or 0.0)
+            found.token, found.due = None, self._now() + split.delay_s
+        return lone.LONE if moved else None
+
+    def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+        last = self._writers.get(writer)
+        if last is not None and last[0] == serial:
+            return last[1]
+        accepted = []
+        for outcome in outcomes:
+            found = self._jobs.get(outcome.id)
+            accepted.append(found is not None and not found.view.status.terminal)
+            if found is not None and accepted[-1]:
+                status = JobStatus.COMPLETED if outcome.ok else JobStatus.FAILED
+                self._end(found, status, outcome.line)
+        finished = Finished(
+            accepted=tuple(accepted), hungry=self._anybody_waits and self._hinted <= self._now()
+        )
+        self._writers[writer] = (serial, finished)
+        return finished
+
+    def reap(self, *, most: int) -> LoneReaped:
+        now = self._now()
+        over = [j for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now][:most]
+        for job_id in over:
+            found = self._jobs[job_id]
+            self._claims.pop(found.token or 0, None)
+            found.token, self._hinted = None, 0.0
+            self._enqueue(job_id, front=True)
+        due = [j for j, e in self._jobs.items() if e.look_at <= now][:most]
+        gone = [j for j in due if self._jobs[j].view.status.terminal]
+        for job_id in due:
+            if job_id in gone:
+                del self._jobs[job_id]
+            else:
+                self._end(self._jobs[job_id], JobStatus.EXPIRED, b"")
+        return LoneReaped(
+            recovered=len(over),
+            expired=len(due) - len(gone),
+            removed=len(gone),
+            left=most in {len(over), len(due)},
+        )

@@ -1,0 +1,199 @@
+"""Lone jobs on Redis or Valkey. The contract: `shared.lone.LoneJobs`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from shared import ledger, lone
+from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
+from shared.keys import Keys
+from shared.ledger import Held
+from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
+from shared.redis_client import store_errors
+from shared.redis_ledger import EARLY_S, WRITER_TTL_S, read_finished
+from shared.scripts import Scripts
+
+_MOST_BYTES = 8 * 1024 * 1024
+_FIELDS = ("spec", "status", "created", "expires", "started", "ended", "line")
+_HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": ledger.OVERDUE_S}
+
+_spec = msgspec.json.Decoder(LoneSpec)
+_history = msgspec.json.Decoder(History)
+_FRESH = History()
+
+
+class RedisLone:
+    """`client` must not repeat commands by itself."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "le") -> None:
+        self._redis = client
+        self._keys = Keys(prefix)
+        self._run: Callable[..., Any] = Scripts(client, prefix).run
+
+    # the API
+
+    def submit(self, jobs: Sequence[NewJob]) -> Submitted:
+        known, hint = self._run(
+            "lone_submit",
+            blob=b"".join(job.body for job in jobs),
+            jobs=[_row(job) for job in jobs],
+            same_s=lone.SAME_S,
+            **_HINTING,
+        )
+        return Submitted(tuple(flag == ord("1") for flag in known), bool(hint))
+
+    def get(self, job_id: str) -> LoneJob | None:
+        return self._load([job_id])[0]
+
+    def _load(self, ids: Sequence[str]) -> list[LoneJob | None]:
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(self._keys.job(job_id), list(_FIELDS))
+        with store_errors():
+            rows = pipe.execute()
+        return [_job(row) if row[0] is not None else None for row in rows]
+
+    def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[LoneJob], bool]:
+        found: list[LoneJob] = []
+        upper = f"({after}" if after else "+"
+        while len(found) <= limit:
+            with store_errors():
+                ids: Any = self._redis.zrevrangebylex(
+                    self._keys.jobs(owner), upper, "-", start=0, num=limit + 1
+                )
+            if not ids:
+                break
+            names = [name.decode() for name in ids]
+            found += [job for job in self._load(names) if job is not None]
+            upper = f"({names[-1]}"
+        return found[:limit], len(found) > limit
+
+    def cancel(self, job_id: str) -> LoneJob | None:
+        return self.get(job_id) if self._run("lone_cancel", id=job_id) else None
+
+    def delete(self, job_id: str) -> None:
+        if (job := self.get(job_id)) is not None:
+            self._run("lone_delete", id=job_id, owner=job.spec.owner)
+
+    def wait(self, job_id: str, caller: str) -> LoneJob | None:
+        return self.get(job_id) if self._run("lone_wait", id=job_id, caller=caller) else None
+
+    def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
+        self._run("lone_leave", id=job_id, caller=caller, cancel=cancel)
+
+    def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
+        found = self._run("lone_attach", owner=owner, fingerprint=fingerprint, caller=caller)
+        return found.decode() if found else None
+
+    def ended(self, job_ids: Sequence[str]) -> list[str]:
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(self._keys.job(job_id), "status")
+        with store_errors():
+            states = pipe.execute()
+        open_ = {b"queued", b"in_progress"}
+        return [job_id for job_id, state in zip(job_ids, states, strict=True) if state not in open_]
+
+    # the fleet
+
+    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:
+        row = self._run(
+            "lone_claim",
+            waited=waited,
+            rest=rest,
+            holder=holder,
+            lease_s=lease_s,
+            tolerance_s=EARLY_S,
+            most_bytes=_MOST_BYTES,
+            **_HINTING,
+        )
+        if not row:
+            return None
+        token = int(row[0])
+        return Claim(
+            ref=f"{lone.LONE}/{token}",
+            batch_id=lone.LONE,
+            token=token,
+            claimed_at=float(row[1]),
+            slips=tuple(_slip(n, row[i : i + 5]) for n, i in enumerate(range(3, len(row), 5))),
+            more=bool(row[2]),
+        )
+
+    def decline(self) -> None:
+        with store_errors():
+            self._redis.delete(self._keys.hinted)
+
+    def wants_hint(self) -> bool:
+        return bool(self._run("lone_hint", **_HINTING))
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
+        if not held:
+            return []
+        states = self._run("lone_renew", tokens=[token for _, token in held], lease_s=lease_s)
+        return ["held" if state == ord("h") else "lost" for state in states]
+
+    def release(self, ref: str, token: int) -> bool:  # noqa: ARG002  the token alone names the claim
+        return bool(self._run("lone_release", token=token))
+
+    def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
+        return lone.LONE if self._run("lone_split", token=token, **msgspec.structs.asdict(split)) else None
+
+    def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+        raw = self._run(
+            "lone_finish",
+            writer=writer,
+            serial=serial,
+            outcomes=[(o.id, o.ok, o.line.decode("utf-8", "replace"), o.provider) for o in outcomes],
+            writer_ttl_s=WRITER_TTL_S,
+            overdue_s=ledger.OVERDUE_S,
+        )
+        return read_finished(raw)
+
+    def reap(self, *, most: int) -> LoneReaped:
+        recovered, expired, removed, left = self._run("lone_reap", most=most)
+        return LoneReaped(recovered=recovered, expired=expired, removed=removed, left=bool(left))
+
+
+def _row(job: NewJob) -> tuple[object, ...]:
+    spec = job.spec
+    return (
+        spec.id,
+        spec.owner,
+        msgspec.json.encode(spec).decode(),
+        spec.endpoint,
+        spec.fingerprint,
+        spec.window_s,
+        spec.retention_s,
+        spec.delivered_retention_s,
+        job.caller,
+        len(job.body),
+    )
+
+
+def _slip(index: int, row: Sequence[Any]) -> Slip:
+    job_id, endpoint, body, history, waited = row
+    return Slip(
+        index=index,
+        offset=0,
+        length=len(body),
+        history=_history.decode(history) if history else _FRESH,
+        id=job_id.decode(),
+        endpoint=endpoint.decode(),
+        body=body,
+        waited=bool(waited),
+    )
+
+
+def _job(row: Sequence[Any]) -> LoneJob:
+    spec, status, created, expires, started, ended, line = row
+    return LoneJob(
+        spec=_spec.decode(spec),
+        status=lone.JobStatus(status.decode()),
+        created_at=float(created),
+        expires_at=float(expires),
+        started_at=float(started) if started else None,
+        ended_at=float(ended) if ended else None,
+        line=line or b"",
+    )
