@@ -3,17 +3,16 @@
 import sys
 from typing import Any, NoReturn
 
-from celery import Celery, bootsteps, signals
-from celery.worker.consumer import Consumer
+from celery import Celery, signals
 
 from shared.broker import celery_settings, check_pool
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
+from workers.bootsteps import BufferedEvents, SweepUnacked
 from workers.runtime import Runtime
 from workers.tasks import register
 
-_SWEEP_S = 60.0
 _log = get_logger(__name__)
 
 
@@ -39,30 +38,6 @@ def _runtime() -> Runtime:
     if _Process.runtime is None:
         raise RuntimeError("the worker has not started")
     return _Process.runtime
-
-
-class SweepUnacked(bootsteps.StartStopStep):
-    """Gives back messages that a dead worker never acknowledged: under gevent Celery itself does not while slots are free."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, parent: Consumer) -> None:
-        self._entry = parent.timer.call_repeatedly(_SWEEP_S, self._sweep, (parent,))
-
-    def stop(self, parent: Consumer) -> None:  # noqa: ARG002  Celery's signature
-        entry = getattr(self, "_entry", None)
-        if entry is not None:
-            entry.cancel()
-
-    @staticmethod
-    def _sweep(parent: Consumer) -> None:
-        channel = getattr(getattr(parent, "task_consumer", None), "channel", None)
-        restore = getattr(getattr(channel, "qos", None), "restore_visible", None)
-        if restore is not None:
-            try:
-                restore()
-            except (OSError, ConnectionError) as exc:
-                _log.warning("sweep_failed", error=type(exc).__name__)
 
 
 def _pool_of(worker: Any) -> str:
@@ -126,7 +101,7 @@ def _logging(**_: Any) -> None:
 
 app = Celery("llm_edge")
 app.add_defaults(_defaults)
-app.steps["consumer"].add(SweepUnacked)
+app.steps["consumer"].update({SweepUnacked, BufferedEvents})
 register(app, _runtime)
 signals.setup_logging.connect(_logging, weak=False)
 signals.worker_init.connect(_check, weak=False)

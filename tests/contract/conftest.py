@@ -3,18 +3,22 @@
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from redis.client import PubSub
 from support.stores import Stores, really_wait
 from support.valkey import running_valkey
 
 from shared.clock import ManualClock
+from shared.keys import Keys
 from shared.memory_files import MemoryFiles
 from shared.memory_ledger import MemoryLedger
+from shared.memory_lone import MemoryLone
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
+from shared.redis_lone import RedisLone
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +38,28 @@ _prefixes = itertools.count()
 def stores(request: pytest.FixtureRequest) -> Stores:
     if request.param == "memory":
         clock = ManualClock()
-        return Stores(MemoryLedger(clock), MemoryFiles(clock), clock.advance, "memory", clock.now)
+        lone = MemoryLone(clock)
+
+        def hear(caller: str) -> Callable[[], None]:
+            lone.listening.add(caller)
+            return lambda: lone.listening.discard(caller)
+
+        return Stores(MemoryLedger(clock), lone, MemoryFiles(clock), clock.advance, "memory", clock.now, hear)
     client = connect(request.getfixturevalue("valkey_url"), role="worker", max_connections=8)
     prefix = f"t{next(_prefixes)}"
-    return Stores(RedisLedger(client, prefix), RedisFiles(client, prefix), really_wait, "valkey", time.time)
+
+    def subscribe(caller: str) -> Callable[[], None]:
+        pubsub = PubSub(client.connection_pool, ignore_subscribe_messages=True)
+        pubsub.subscribe(Keys(prefix).replies(caller))
+        assert pubsub.get_message(timeout=5) is None  # the server has seen it
+        return pubsub.close
+
+    return Stores(
+        RedisLedger(client, prefix),
+        RedisLone(client, prefix),
+        RedisFiles(client, prefix),
+        really_wait,
+        "valkey",
+        time.time,
+        subscribe,
+    )

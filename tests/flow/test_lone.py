@@ -1,16 +1,12 @@
 """Lone jobs from outside: the official SDK against a running API, real workers, a real Valkey and the simulator."""
 
-import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 import pytest
 import requests
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 from support.stack import Stack, running_stack
-from support.waiting import wait_for
 
 MESSAGES: Any = [{"role": "user", "content": "Say hello."}]
 

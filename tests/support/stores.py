@@ -7,14 +7,18 @@ import msgspec
 
 from shared.files import Files
 from shared.ledger import Ledger
+from shared.lone import LoneJobs
 
 
 class Stores(msgspec.Struct):
     ledger: Ledger
+    lone: LoneJobs
     files: Files
     pass_time: Callable[[float], None]
     kind: str
     now: Callable[[], float]
+    listen: Callable[[str], Callable[[], None]]
+    """Makes a caller that can be told of results; what it returns makes it deaf again."""
 
 
 def really_wait(seconds: float) -> None:
