@@ -9,7 +9,9 @@
 `up`'s janitor ends the server.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -103,6 +105,15 @@ class Valkey:
         """The same port, password and folder again, after `kill()`, `stop()`, or straight away (then by kill -9)."""
         self.kill()
         self.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Connected, but silent: SIGSTOP, and SIGCONT at the end."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def log(self) -> str:
         return (self.folder / "valkey.log").read_text(encoding="utf-8", errors="replace")
