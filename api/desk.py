@@ -28,7 +28,7 @@ _log = get_logger(__name__)
 
 class _Entry(msgspec.Struct, frozen=True):
     job: NewJob
-    done: "asyncio.Future[bool]"
+    done: "asyncio.Future[float | None]"
 
 
 class Desk:
@@ -56,9 +56,9 @@ class Desk:
         self._thread.join(timeout_s)
         self._hinting.shutdown(wait=False, cancel_futures=True)
 
-    async def submit(self, job: NewJob) -> bool:
-        """Whether a job of this id was there before. Raises StoreUnavailableError."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def submit(self, job: NewJob) -> float | None:
+        """When the job was taken in; None where one of this id was there before. Raises StoreUnavailableError."""
+        done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
         self._entries.put(_Entry(job, done))
         return await done
 
@@ -84,7 +84,7 @@ class Desk:
     def _take_in(self) -> None:
         while group := self._gather():
             try:
-                known = self._submit([entry.job for entry in group])
+                taken = self._submit([entry.job for entry in group])
             except StoreUnavailableError as exc:
                 self._strays += [entry.job.spec.id for entry in group]
                 self._on_loop(_refuse, group, exc)
@@ -92,7 +92,7 @@ class Desk:
                 _log.exception("submit_failed", jobs=len(group))
                 self._on_loop(_refuse, group, exc)
             else:
-                self._on_loop(_accept, group, known)
+                self._on_loop(_accept, group, taken)
 
     def _gather(self) -> list[_Entry]:
         """What is waiting, up to MOST jobs or MOST_BYTES; nothing where it is time to end."""
@@ -110,7 +110,7 @@ class Desk:
                 break
         return group
 
-    def _submit(self, jobs: list[NewJob]) -> tuple[bool, ...]:
+    def _submit(self, jobs: list[NewJob]) -> list[float | None]:
         """Submitting is safe to repeat by the ids: a lost answer must not leave jobs that their callers do not know of."""
         try:
             submitted, again = self._lone.submit(jobs), False
@@ -120,7 +120,7 @@ class Desk:
             submitted, again = self._lone.submit(jobs), True
         if submitted.hint or again:
             self._hinting.submit(self._hints.send, [LONE])
-        return tuple(False for _ in jobs) if again else submitted.known
+        return [None if known and not again else submitted.at for known in submitted.known]
 
     def _on_loop(self, act: Callable[..., None], *args: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -156,10 +156,10 @@ class Desk:
                     future.set_result(reply.line)
 
 
-def _accept(group: list[_Entry], known: tuple[bool, ...]) -> None:
-    for entry, there in zip(group, known, strict=True):
+def _accept(group: list[_Entry], taken: list[float | None]) -> None:
+    for entry, at in zip(group, taken, strict=True):
         if not entry.done.done():
-            entry.done.set_result(there)
+            entry.done.set_result(at)
 
 
 def _refuse(group: list[_Entry], exc: Exception) -> None:

@@ -30,7 +30,7 @@ class Parts(msgspec.Struct, frozen=True):
     version: str
 
 
-def parts_of(request: Request) -> Parts:
+async def parts_of(request: Request) -> Parts:
     parts = request.app.state.parts
     assert isinstance(parts, Parts)  # noqa: S101  set by the composition root
     return parts

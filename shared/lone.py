@@ -67,10 +67,11 @@ class NewJob(msgspec.Struct, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """`known`: which ids were there before, and have been left as they are. `hint`: the fleet must be told."""
+    """`known`: which ids were there before, and have been left as they are. `hint`: the fleet must be told. `at`: the store's time."""
 
     known: tuple[bool, ...]
     hint: bool
+    at: float
 
 
 class LoneJob(msgspec.Struct, frozen=True, kw_only=True):

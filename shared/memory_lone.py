@@ -62,7 +62,7 @@ class MemoryLone:
                 findable=now + lone.SAME_S if spec.fingerprint else 0.0,
             )
             self._enqueue(spec.id)
-        return Submitted(tuple(known), self.wants_hint())
+        return Submitted(tuple(known), self.wants_hint(), now)
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
         waiting = self._now_list if self._jobs[job_id].callers else self._soon

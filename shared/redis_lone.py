@@ -35,14 +35,14 @@ class RedisLone:
     # the API
 
     def submit(self, jobs: Sequence[NewJob]) -> Submitted:
-        known, hint = self._run(
+        known, hint, at = self._run(
             "lone_submit",
             blob=b"".join(job.body for job in jobs),
             jobs=[_row(job) for job in jobs],
             same_s=lone.SAME_S,
             **_HINTING,
         )
-        return Submitted(tuple(flag == ord("1") for flag in known), bool(hint))
+        return Submitted(tuple(flag == ord("1") for flag in known), bool(hint), float(at))
 
     def get(self, job_id: str) -> LoneJob | None:
         return self._load([job_id])[0]

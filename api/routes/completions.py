@@ -17,7 +17,7 @@ from shared.errors import NotFoundError, RequestError, TooLargeError
 from shared.ids import new_job_id
 from shared.jobs import Fault
 from shared.lines import MAX_LINE_BYTES, check_body
-from shared.lone import LoneJob, LoneSpec, NewJob
+from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob
 
 router = APIRouter(prefix="/v1", tags=["Completions"], responses=ERRORS)
 
@@ -68,8 +68,7 @@ class _Asked(msgspec.Struct, frozen=True):
 async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
     asked = await _read(request, parts, endpoint)
     if not asked.waits:
-        await parts.desk.submit(asked.job)
-        return await _accepted(asked.job.spec.id, parts)
+        return await _accepted(asked.job.spec, await parts.desk.submit(asked.job), parts)
     job_id = await _earlier(asked, parts) if asked.repeated else None
     ended = parts.desk.expect(job_id or asked.job.spec.id)
     if job_id is None:
@@ -173,10 +172,12 @@ def _response(found: Answer | None) -> Response:
     return Response(found.body, found.status, found.headers, "application/json")
 
 
-async def _accepted(job_id: str, parts: Parts) -> Response:
-    job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
+async def _accepted(spec: LoneSpec, at: float | None, parts: Parts) -> Response:
+    if at is None:
+        job = await anyio.to_thread.run_sync(parts.lone.get, spec.id)
+    else:
+        job = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=at, expires_at=at + spec.window_s)
     if job is None:
-        raise NotFoundError(f"The job {job_id} is not there any more.", code="job_not_found")
-    headers = {"location": f"/v1/jobs/{job_id}", "preference-applied": "respond-async"}
-    body = JobObject.of(job).model_dump_json()
-    return Response(body, 202, headers, "application/json")
+        raise NotFoundError(f"The job {spec.id} is not there any more.", code="job_not_found")
+    headers = {"location": f"/v1/jobs/{spec.id}", "preference-applied": "respond-async"}
+    return Response(JobObject.of(job).model_dump_json(), 202, headers, "application/json")

@@ -1,5 +1,5 @@
 -- {jobs = {{id, owner, spec, endpoint, fingerprint, window_s, keep_s, delivered_s, caller, body_bytes}, ...}, same_s, hint_timeout_s, overdue_s}
--- blob: the bodies in turn -> {known ('010'), hint}
+-- blob: the bodies in turn -> {known ('010'), hint, time}
 local t = now()
 local at, known = 1, {}
 for i, j in ipairs(A.jobs) do
@@ -21,4 +21,4 @@ for i, j in ipairs(A.jobs) do
   end
   at = at + j[10]
 end
-return { table.concat(known), wants_hint(t) and 1 or 0 }
+return { table.concat(known), wants_hint(t) and 1 or 0, stamp(t) }
