@@ -103,6 +103,10 @@ async def _read(request: Request, parts: Parts, endpoint: str) -> _Asked:
 
 
 async def _body(request: Request) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError(
+            "Content-Encoding is not supported: send the body as it is.", code="invalid_request"
+        )
     parts: list[bytes] = []
     size = 0
     async for piece in request.stream():
