@@ -127,11 +127,14 @@ class LoneJobs(Protocol):
         ...
 
     def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
-        """`caller` waits no more. With `cancel`, a job that nobody waits for and that was never claimed ends now."""
+        """`caller` waits no more. With `cancel`, a job that nobody waits for and that was never claimed ends now.
+
+        One that has ended was not heard: a repetition may find it.
+        """
         ...
 
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
-        """The id of a job of the same content whose callers have gone; from now on `caller` waits for it.
+        """The id of a job of the same content whose callers have gone; from now on `caller` waits for it, or has its result.
 
         Not safe to repeat after a lost answer: the job then has a caller.
         """

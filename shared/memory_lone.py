@@ -89,10 +89,11 @@ class MemoryLone:
 
     def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
         now, spec = self._now(), entry.view.spec
+        heard = not self.listening.isdisjoint(entry.callers)
         entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
-        entry.look_at = now + (spec.delivered_retention_s if entry.callers else spec.retention_s)
+        entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
         entry.token = entry.due = None
-        if entry.callers or not line:
+        if heard or not line:
             entry.findable = 0.0
 
     def delete(self, job_id: str) -> None:
@@ -110,7 +111,11 @@ class MemoryLone:
 
     def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
         found = self._jobs.get(job_id)
-        if found is None or found.view.status.terminal:
+        if found is None:
+            return
+        if found.view.status.terminal:
+            if found.view.spec.fingerprint and found.view.line:
+                found.findable = self._now() + lone.SAME_S
             return
         found.callers = [c for c in found.callers if c != caller]
         if not found.callers and cancel and found.view.status is JobStatus.QUEUED:
@@ -120,7 +125,10 @@ class MemoryLone:
         for job_id, found in self._jobs.items():
             spec = found.view.spec
             same = spec.owner == owner and spec.fingerprint == fingerprint and found.findable > self._now()
-            if same and not self.listening.intersection(found.callers):
+            if same and found.view.status.terminal:
+                found.findable = 0.0
+                return job_id
+            if same and self.listening.isdisjoint(found.callers):
                 found.callers = [caller]
                 return job_id
         return None

@@ -81,7 +81,7 @@ class RedisLone:
         return self.get(job_id) if self._run("lone_wait", id=job_id, caller=caller) else None
 
     def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
-        self._run("lone_leave", id=job_id, caller=caller, cancel=cancel)
+        self._run("lone_leave", id=job_id, caller=caller, cancel=cancel, same_s=lone.SAME_S)
 
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
         found = self._run("lone_attach", owner=owner, fingerprint=fingerprint, caller=caller)

@@ -146,15 +146,15 @@ async def _outcome(
     try:
         await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        gone = left.done() and not left.cancelled()
         left.cancel()
-    if ended.done():
+    if ended.done() and not gone:
         line: str | bytes = ended.result()
         if line:
             return job_result.answer(job_id, line)
         job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
         return _from_record(job_id, job)
     ended.cancel()
-    gone = left.done() and not left.cancelled()
     await anyio.to_thread.run_sync(_leave, parts, job_id, gone)
     return None if gone else job_result.too_slow(job_id, limit_s)
 

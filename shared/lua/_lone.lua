@@ -26,11 +26,23 @@ local function wants_hint(t)
   return true
 end
 
+-- whether any of the callers can still be told something: a process that has died hears nothing
+local hearing = {}
+local function listens(callers)
+  for caller in string.gmatch(callers, '[^,]+') do
+    if hearing[caller] == nil then
+      hearing[caller] = call('PUBSUB', 'NUMSUB', P .. 'replies:' .. caller)[2] > 0
+    end
+    if hearing[caller] then return true end
+  end
+  return false
+end
+
 -- `line` is empty where no answer came; a result that nobody has heard stays to be found by its repetition
 local function end_job(id, status, line, t)
   local key = job_key(id)
   local j = call('HMGET', key, 'callers', 'keep_s', 'delivered_s', 'same')
-  local heard = j[1] ~= ''
+  local heard = listens(j[1])
   call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line, 'token', '')
   call('HDEL', key, 'body', 'history')
   call('ZREM', L .. 'leases', id)

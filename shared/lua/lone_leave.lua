@@ -1,7 +1,14 @@
--- {id, caller, cancel}
+-- {id, caller, cancel, same_s}; who leaves as the result comes has not heard it: it stays to be found by its repetition
 local key = job_key(A.id)
-local j = call('HMGET', key, 'status', 'callers')
-if not j[1] or ended(j[1]) then return 0 end
+local j = call('HMGET', key, 'status', 'callers', 'same', 'line')
+if not j[1] then return 0 end
+if ended(j[1]) then
+  if j[3] ~= '' and j[4] ~= '' then
+    call('SADD', j[3], A.id)
+    call('EXPIRE', j[3], A.same_s)
+  end
+  return 0
+end
 local rest = {}
 for caller in string.gmatch(j[2], '[^,]+') do
   if caller ~= A.caller then rest[#rest + 1] = caller end

@@ -205,11 +205,27 @@ def test_a_repeated_request_finds_the_job_whose_caller_has_gone(stores: Stores) 
 def test_what_was_delivered_or_cancelled_is_not_found_by_a_repetition(stores: Stores) -> None:
     lone = stores.lone
     heard, cancelled = job(caller="api1", fingerprint="a"), job(caller="api1", fingerprint="b")
+    stop = stores.listen("api1")
     lone.submit([heard, cancelled])
     finish(lone, heard.spec.id)
     lone.leave(cancelled.spec.id, "api1", cancel=True)
     assert lone.attach("default", "a", "api2") is None
     assert lone.attach("default", "b", "api2") is None
+    stop()
+
+
+def test_a_result_whose_caller_died_or_left_as_it_came_is_found_by_a_repetition_once(stores: Stores) -> None:
+    lone = stores.lone
+    dead, left = job(caller="dead", fingerprint="a"), job(caller="api1", fingerprint="b")
+    stop = stores.listen("api1")
+    lone.submit([dead, left])
+    finish(lone, dead.spec.id)
+    finish(lone, left.spec.id)
+    assert lone.attach("default", "b", "api2") is None
+    lone.leave(left.spec.id, "api1", cancel=True)
+    assert [lone.attach("default", what, "api2") for what in "ab"] == [dead.spec.id, left.spec.id]
+    assert [lone.attach("default", what, "api2") for what in "ab"] == [None, None]
+    stop()
 
 
 def test_ended_names_those_that_need_no_more_waiting(stores: Stores) -> None:
@@ -234,8 +250,10 @@ def test_a_window_that_is_over_ends_the_job(stores: Stores) -> None:
 def test_results_go_after_their_retention(stores: Stores, caller: str) -> None:
     lone = stores.lone
     new = job(caller=caller, retention_s=1.0, delivered_retention_s=0.2)
+    stop = stores.listen(caller)
     lone.submit([new])
     finish(lone, new.spec.id)
+    stop()
     stores.pass_time(0.3)
     assert lone.reap(most=10).removed == (1 if caller else 0)
     stores.pass_time(0.8)
