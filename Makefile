@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 1000
 DURATION ?= 1h
+PARALLEL ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit check format verify bench faults soak lock clean
@@ -33,7 +34,8 @@ run: $(VENV)/.run  ## the main job on the embedded stack: make run [JOBS=1000] [
 	@$(BIN)/llm-edge demo --jobs $(JOBS) $(if $(filter real,$(PROVIDERS)),--real)
 
 test: $(VENV)/.dev  ## unit, contract and flow tests; Python and make alone
-	@$(BIN)/pytest tests -m "not verify"
+	@$(BIN)/pytest tests -m "not verify and not alone" -n $(PARALLEL) --dist loadfile
+	@$(BIN)/pytest tests -m "not verify and alone"
 
 test-unit: $(VENV)/.dev  ## the unit part only, seconds
 	@$(BIN)/pytest tests/unit

@@ -39,6 +39,7 @@ def test_workers_killed_in_mid_batch(stack_of_its_own: Stack) -> None:
         witness_agrees(stack, jobs, kills)
 
 
+@pytest.mark.alone
 def test_a_killed_workers_jobs_come_back_within_the_lease_and_a_few_seconds(stack_of_its_own: Stack) -> None:
     stack = stack_of_its_own
     stack.simulator.patch(latency_s=30)
@@ -190,6 +191,7 @@ def _ready(stack: Stack) -> bool:
     return requests.get(f"{stack.url}/health/ready", timeout=5).ok
 
 
+@pytest.mark.alone
 def test_with_redis_away_the_api_says_so_within_a_second(stack_of_its_own: Stack) -> None:
     stack = stack_of_its_own
     stack.valkey.kill()

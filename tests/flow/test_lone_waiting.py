@@ -63,6 +63,7 @@ def test_delete_cancels_a_job_and_its_caller_hears_it(idle: Stack) -> None:
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "job_not_found")
 
 
+@pytest.mark.alone
 def test_redis_away_is_told_within_a_second(idle: Stack) -> None:
     with idle.valkey.paused():
         answer = post(idle)

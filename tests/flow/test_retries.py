@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from celery import Celery
 from openai import OpenAI
 from support.batches import line, lines, outcomes, read, submit, wait_for_end
@@ -61,6 +62,7 @@ def on_schedule(found: dict[int, list[float]]) -> None:
             assert p95(found[n]) <= least_s + LATE_S, f"retry {n} came late: p95 {p95(found[n])}"
 
 
+@pytest.mark.alone
 def test_ten_per_cent_errors_are_retried_on_schedule(client: OpenAI, stack: Stack) -> None:
     stack.simulator.patch(error_rate=0.1, error_statuses=[500, 503], latency_s=0.2)
     with task_events(stack) as seen:
@@ -77,6 +79,7 @@ def test_ten_per_cent_errors_are_retried_on_schedule(client: OpenAI, stack: Stac
     assert 1 < max(attempts) <= 4
 
 
+@pytest.mark.alone
 def test_nobody_waits_for_a_shards_slowest_call(client: OpenAI, stack: Stack) -> None:
     stack.simulator.patch(
         rules=[{"match": "^slow", "latency_s": 30}, {"match": "^twice", "status": 500, "times": 2}],

@@ -101,19 +101,22 @@ class Stack:
         self.api = None
 
     def start_worker(self, *args: str, wait: bool = True) -> subprocess.Popen[bytes]:
-        alive = self.workers_alive() if wait else 0
         self._started += 1
         worker = self._spawn(f"worker-{self._started}", "worker", "--name", f"w@test-{self._started}", *args)
         self.workers.append(worker)
         if wait:
-            name = f"worker-{self._started}"
+            self.await_worker(worker, f"worker-{self._started}")
+        return worker
+
+    def await_worker(self, worker: subprocess.Popen[bytes], name: str) -> None:
+        """Until its heartbeat stands in the ledger: an id has the pid in it."""
+        with self.valkey.client(decode_responses=True) as redis:
 
             def up() -> bool:
                 assert worker.poll() is None, f"{name} ended:\n{self.log(name)}"
-                return self.workers_alive() > alive
+                return any(f"-{worker.pid}-" in str(worker_id) for worker_id in redis.hkeys("le:workers"))
 
             wait_for(up, START_S, f"{name} to report; its log:\n{self.log(name)}")
-        return worker
 
     def kill_worker(self, worker: subprocess.Popen[bytes]) -> None:
         """kill -9."""
@@ -152,6 +155,7 @@ def running_stack(*simulator_args: str, workers: int = 2, aof: bool = False, **e
         parts.callback(stack.stop)
         stack.configure()
         stack.start_api()
-        for n in range(workers):
-            stack.start_worker(wait=n == workers - 1)
+        started = [stack.start_worker(wait=False) for _ in range(workers)]
+        for n, worker in enumerate(started, 1):
+            stack.await_worker(worker, f"worker-{n}")
         yield stack
