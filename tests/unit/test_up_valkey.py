@@ -10,7 +10,9 @@ from api.up import valkey
 from api.up.errors import UpError
 from api.up.redis_check import judge
 from api.up.valkey import Instance, config_text, find_server, free_port, half_of_memory, port_is_free
+from shared.redis_url import parse_redis_url
 
+R = parse_redis_url("redis://user:hush@host:6379/1")
 GOOD = {
     "redis_version": "7.2.4",
     "redis_mode": "standalone",
