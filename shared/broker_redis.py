@@ -49,9 +49,7 @@ def kombu_url(server: RedisServer) -> str:
         query = f"?{urlencode({'virtual_host': server.db})}" if server.db else ""
         return f"redis+socket://{login}{quote(server.path)}{query}"
     scheme = "sentinel" if server.sentinel else "rediss" if server.tls else "redis"
-    return ";".join(
-        f"{scheme}://{login}{bracketed(host)}:{port}/{server.db}" for host, port in server.nodes
-    )
+    return ";".join(f"{scheme}://{login}{bracketed(host)}:{port}/{server.db}" for host, port in server.nodes)
 
 
 def _userinfo(credentials: Credentials) -> str:

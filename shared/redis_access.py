@@ -1,4 +1,4 @@
-"""Before a process starts: does Redis let it in, and do what it must?"""
+"""Asks, before a process starts, whether Redis lets it in to do what it must."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,8 @@
 """Redis ACL users for the API and for the workers: what each needs, and nothing more.
 
-The ledger's commands are read from its own Lua scripts, so that the list cannot fall behind them. The rest is what
-redis-py and kombu 5.7 send. All of it is known to Redis 6.2, hence no selectors and no `%R~`.
+Commands are named one by one, since Redis' categories hold too much (`@read` has KEYS, `@keyspace` FLUSHALL, `@pubsub`
+every channel's names). The ledger's are read from its own Lua scripts, so that the list cannot fall behind them; the
+rest is what redis-py and kombu 5.7 send. All of it is known to Redis 6.2, hence no selectors and no `%R~`.
 """
 
 import re
@@ -13,19 +14,29 @@ from shared.broker import BATCH_QUEUE, EXCHANGE, INTERACTIVE_QUEUE
 API_USER = "llm_edge_api"
 WORKER_USER = "llm_edge_worker"
 
-_CALL = re.compile(r"\bp?call\(\s*(?:'([A-Z]+)')?")
+_CALL = re.compile(r"\bp?call\(\s*(?:'([A-Z]+)'(?:,\s*'([A-Z]+)')?)?")
+_CONTAINERS = {"PUBSUB"}
+"""Commands whose next word names the one that is meant."""
 
-_CONNECTION = "ping select multi exec discard evalsha script|load script|exists info"
-_PUB_SUB = "publish subscribe unsubscribe psubscribe punsubscribe"
+_CONNECTION = "ping select info"
+"""redis-py: its health check, the URL's database. INFO says how full the server is, and `llm-edge config check` more."""
+_SCRIPTS = "evalsha script|load script|exists"
+"""The ledger's scripts and kombu's. No EVAL: the text of a script travels once."""
 _LEDGER = (
-    "exists get getbit getrange hget hgetall hmget hset mget set time unlink zrangebylex zrangebyscore zrem "
-    "zrevrangebylex"
+    "del exists get getbit getrange hget hgetall hmget hset mget multi exec set time unlink zrangebylex"
+    " zrangebyscore zrem zrevrangebylex"
 )
-_PRODUCER = "llen lpush sadd smembers"
+"""What shared/redis_*.py ask without a script, all of it within the prefix."""
+_REPLIES = "subscribe unsubscribe"
+"""The API hears how lone jobs ended. That they are told, by PUBLISH, is the scripts' affair."""
+_PRODUCER = "llen lpush multi exec publish sadd smembers"
+"""kombu: bind a queue, put a message into it, and say so by a `task-sent` event."""
 _CONSUMER = (
-    "brpop del expire hdel hget hset llen lpush pexpire rpop rpush sadd set smembers srem time unwatch watch zadd "
-    "zrange zrem"
+    "brpop del exists expire get hdel hget hset llen lpush multi exec pexpire psubscribe publish punsubscribe rpop rpush"
+    " sadd set smembers srem subscribe time unsubscribe unwatch watch zadd zrange zrangebyscore zrem"
 )
+"""kombu: take messages, keep them in `unacked` until acknowledged, put those of the dead back (WATCH, and a lock: SET),
+hear remote control and other workers, answer on queues that come and go (EXPIRE, DEL)."""
 
 _PRIORITIES = "??[369]"
 """Behind a queue's name: two control characters of kombu's and the priority."""
@@ -38,25 +49,25 @@ def acl_lines(*, prefix: str, db: int, passwords: Mapping[str, str]) -> list[str
     database: kombu puts it into the names of its channels.
     """
     queues = [f"{queue}{tail}" for queue in (INTERACTIVE_QUEUE, BATCH_QUEUE) for tail in ("", _PRIORITIES)]
-    events = f"/{db}.celeryev/*"
-    ours = [f"{prefix}:*", f"{prefix}:replies:*"]  # a pattern subscribed to must stand here literally
+    ours, events = f"{prefix}:*", f"/{db}.celeryev/*"
     api = _user(
         API_USER,
         passwords[API_USER],
-        keys=[f"{prefix}:*", *queues, f"_kombu.binding.{EXCHANGE}", f"_kombu.binding_permanent.{EXCHANGE}"],
-        channels=[*ours, events],
-        commands=[_CONNECTION, _PUB_SUB, _LEDGER, _PRODUCER],
+        keys=[ours, *queues, f"_kombu.binding.{EXCHANGE}", f"_kombu.binding_permanent.{EXCHANGE}"],
+        channels=[ours, events],  # no pidbox: it cannot command workers
+        commands=[_CONNECTION, _SCRIPTS, _LEDGER, _REPLIES, _PRODUCER],
     )
     mailboxes = [f"*.celery.pidbox{tail}" for tail in ("", _PRIORITIES)]
     worker = _user(
         WORKER_USER,
         passwords[WORKER_USER],
         keys=[
-            *(f"{prefix}:*", *queues, "unacked", "unacked_index", "unacked_mutex"),
+            *(ours, *queues, "unacked", "unacked_index", "unacked_mutex"),
             *("_kombu.binding*", *mailboxes, "celeryev.*"),
         ],
-        channels=[*ours, events, f"/{db}.celeryev/worker.*", f"/{db}.celery.pidbox"],
-        commands=[_CONNECTION, _PUB_SUB, _LEDGER, _CONSUMER],
+        # a pattern that is subscribed to must stand here literally: `worker.*` is what gossip hears
+        channels=[ours, events, f"/{db}.celeryev/worker.*", f"/{db}.celery.pidbox"],
+        commands=[_CONNECTION, _SCRIPTS, _LEDGER, _CONSUMER],
     )
     return ["user default off", api, worker]
 
@@ -67,10 +78,10 @@ def script_commands() -> set[str]:
     for script in (files("shared") / "lua").iterdir():
         if not script.name.endswith(".lua"):
             continue
-        for command in _CALL.findall(script.read_text("utf-8")):
-            if not command:
+        for command, word in _CALL.findall(script.read_text("utf-8")):
+            if not command or (command in _CONTAINERS and not word):
                 raise ValueError(f"{script.name} calls a command whose name is not written out")
-            found.add(command.lower())
+            found.add((f"{command}|{word}" if command in _CONTAINERS else command).lower())
     return found
 
 

@@ -1,6 +1,6 @@
 """Connections to Redis (or Valkey): one place for TLS, Sentinel and the timeouts, and for turning its errors into ours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -35,6 +35,13 @@ class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     """Waits for a free connection as the other pools do, and finds the master anew whenever it connects."""
 
 
+# redis-py leaves their constructors untyped
+_Pool = Callable[..., redis.ConnectionPool]
+_sentinels: Callable[..., Sentinel] = Sentinel
+_blocking: _Pool = redis.BlockingConnectionPool
+_behind_sentinels: _Pool = _SentinelPool
+
+
 def connect(server: RedisServer, *, role: Role, max_connections: int = 64) -> "redis.Redis":
     """A client that never repeats a command by itself (a repeated script would count twice).
 
@@ -52,19 +59,15 @@ def connect(server: RedisServer, *, role: Role, max_connections: int = 64) -> "r
         **tls_options(server.tls),
     }
     if server.sentinel is not None:
-        sentinels = Sentinel(server.nodes, sentinel_kwargs=sentinel_options(server, role))
+        sentinels = _sentinels(server.nodes, sentinel_kwargs=sentinel_options(server, role))
         kind = SentinelManagedConnection if server.tls is None else SentinelManagedSSLConnection
-        pool: redis.ConnectionPool = _SentinelPool(
-            server.sentinel.master, sentinels, connection_class=kind, **options
-        )
+        pool = _behind_sentinels(server.sentinel.master, sentinels, connection_class=kind, **options)
     elif server.path:
-        pool = redis.BlockingConnectionPool(
-            connection_class=UnixDomainSocketConnection, path=server.path, **options
-        )
+        pool = _blocking(connection_class=UnixDomainSocketConnection, path=server.path, **options)
     else:
         ((host, port),) = server.nodes
         direct = redis.Connection if server.tls is None else SSLConnection
-        pool = redis.BlockingConnectionPool(connection_class=direct, host=host, port=port, **options)
+        pool = _blocking(connection_class=direct, host=host, port=port, **options)
     return redis.Redis(connection_pool=pool)
 
 

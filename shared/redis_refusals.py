@@ -62,7 +62,9 @@ def refusal(exc: BaseException) -> str | None:
         r"AuthenticationError|NOAUTH|WRONGPASS", said
     ):
         if _SENTINEL_TEXT.search(said):
-            return "a sentinel refuses the password. Set REDIS_SENTINEL_PASSWORD (and REDIS_SENTINEL_USERNAME)"
+            return (
+                "a sentinel refuses the password. Set REDIS_SENTINEL_PASSWORD (and REDIS_SENTINEL_USERNAME)"
+            )
         return "Redis refuses the user name or password. Set them in REDIS_URL, or by REDIS_USERNAME and REDIS_PASSWORD"
     return None
 

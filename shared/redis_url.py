@@ -13,9 +13,7 @@ TLS_SCHEMES = ("rediss", "sentinels")
 _PORTS = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "sentinels": 26379}
 _DB_WORDS = ("db", "virtual_host")  # redis-py's word, and kombu's
 
-_NO_HOST = (
-    "has a host or port that is none; in a user name or password write %23 for #, %2F for /, %3A for :, %3F for ?, %40 for @"
-)
+_NO_HOST = "has a host or port that is none; in a user name or password write %23 for #, %2F for /, %3A for :, %3F for ?, %40 for @"
 
 Verify = Literal["full", "ca", "none"]
 Node = tuple[str, int]

@@ -30,7 +30,9 @@ def examine(server: RedisServer) -> Findings:
             return judge(server, client.info())
     except StoreRefusedError as exc:
         if "the command INFO" in exc.message:
-            return Findings([], [f"{server.shown}: reached, but INFO is denied, so that it could not be checked"])
+            return Findings(
+                [], [f"{server.shown}: reached, but INFO is denied, so that it could not be checked"]
+            )
         return Findings([f"{server.shown}: {exc.message}"])
     except StoreUnavailableError as exc:
         return Findings([f"{server.shown}: cannot be reached: {_why(exc)}"])

@@ -196,9 +196,7 @@ def forget_workers(stack: Stack) -> None:
     """The embedded server may remember workers that were killed with it: none lives yet, so nobody should count on them."""
     if stack.embedded is None:
         return
-    client = connect(
-        parse_redis_url(stack.embedded.instance.url), role="worker", max_connections=1
-    )
+    client = connect(parse_redis_url(stack.embedded.instance.url), role="worker", max_connections=1)
     try:
         ledger = RedisLedger(client, load_settings(stack.environ).key_prefix)
         for worker in ledger.workers():

@@ -5,18 +5,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import requests
 from celery import Celery
+from kombu.exceptions import OperationalError
 from support.batches import line, lines, outcomes, submit, wait_for_end
 from support.edge import edge
 from support.servers import running_server
-from support.stack import free_port, running_stack
+from support.stack import Stack, free_port, running_stack
 from support.waiting import wait_for
 
 from shared.broker import celery_settings
@@ -24,6 +28,8 @@ from shared.config import load_settings
 from shared.redis_acl import API_USER, WORKER_USER, acl_lines
 
 WORDS = {API_USER: "words-of-the-api", WORKER_USER: "words-of-the-workers", "admin": "words-of-the-test"}
+
+WHAT_FLOWER_SHOWS = {"task-sent", "task-received", "task-succeeded", "worker-heartbeat"}
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,50 @@ def guarded() -> Iterator[Guarded]:
     hashes = {user: "#" + hashlib.sha256(word.encode()).hexdigest() for user, word in WORDS.items()}
     users = [*acl_lines(prefix="le", db=0, passwords=hashes), f"user admin on {hashes['admin']} ~* &* +@all"]
     with running_server(
-        "guarded", [f"port {server.port}", *users], client=lambda: server.client("admin")
+        "guarded",
+        [f"port {server.port}", "enable-debug-command yes", *users],
+        client=lambda: server.client("admin"),
     ):
         yield server
 
 
-def test_a_fleet_runs_with_both_users_and_is_denied_nothing(guarded: Guarded) -> None:
-    parts = {"api": guarded.env(API_USER), "worker": guarded.env(WORKER_USER)}
-    with running_stack(part_env=parts, LLM_EDGE_CONCURRENCY="16") as stack:
+def both(guarded: Guarded) -> dict[str, dict[str, str]]:
+    return {"api": guarded.env(API_USER), "worker": guarded.env(WORKER_USER)}
+
+
+def assert_nothing_was_denied(stack: Stack, guarded: Guarded) -> None:
+    assert guarded.denied() == set()
+    for log in stack.folder.glob("*.log"):
+        text = log.read_text()
+        assert "NOPERM" not in text
+        assert "denies" not in text
+        assert not any(word in text for word in WORDS.values())
+
+
+def ask(stack: Stack, text: str) -> str | None:
+    messages: Any = [{"role": "user", "content": text}]
+    return stack.client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+
+
+def ask_later(stack: Stack, text: str) -> str:
+    answer = requests.post(
+        f"{stack.base_url}/chat/completions",
+        json={"model": "m", "messages": [{"role": "user", "content": text}]},
+        headers={"Prefer": "respond-async"},
+        timeout=5,
+    )
+    assert answer.status_code == 202
+    return f"{stack.base_url}/jobs/{answer.json()['id']}"
+
+
+def completed(job: str) -> bool:
+    found: bool = requests.get(job, timeout=5).json()["status"] == "completed"
+    return found
+
+
+def test_batches_run_with_both_users_on_both_pools_and_nothing_is_denied(guarded: Guarded) -> None:
+    with running_stack(part_env=both(guarded), LLM_EDGE_CONCURRENCY="16") as stack:
+        stack.start_worker("--pool", "threads")
         stack.simulator.patch(latency_s=0.05, rules=[{"match": "^twice", "status": 503, "times": 2}])
         with stack.client as client:
             rows = [*lines(300), *(line(f"twice-{n}", f"twice {n}") for n in range(20))]
@@ -76,22 +118,55 @@ def test_a_fleet_runs_with_both_users_and_is_denied_nothing(guarded: Guarded) ->
             assert all(row["error"] is None for row in outcomes(client, ended).values())
             assert wait_for_end(client, cancelled.id).status == "cancelled"
             assert len(client.batches.list().data) == 2
+            assert len(client.files.list().data) >= 2
             assert requests.get(f"{stack.url}/health/ready", timeout=5).ok
-        for worker in stack.workers:
-            worker.terminate()
-            worker.wait(20)
-        assert guarded.denied() == set()
+        stack.stop()
+        assert_nothing_was_denied(stack, guarded)
+
+
+def test_lone_jobs_run_with_both_users_on_both_pools_and_nothing_is_denied(guarded: Guarded) -> None:
+    """Waited for, polled, tried again, asked for twice, cancelled, deleted, and left by a worker that died."""
+    with running_stack(workers=1, part_env=both(guarded)) as stack:
+        stack.start_worker("--pool", "threads")
+        stack.simulator.patch(latency_s=0.2, rules=[{"match": "^twice", "status": 503, "times": 2}])
+        with ThreadPoolExecutor(16) as callers:
+            asked = [
+                callers.submit(ask, stack, f"{word} {n}") for n in range(8) for word in ("once", "twice")
+            ]
+            assert all(answer.result() for answer in asked)
+        polled = [ask_later(stack, "again"), ask_later(stack, "twice more")]
+        for job in polled:
+            wait_for(partial(completed, job), 20, "the job to end")
+            assert requests.delete(job, timeout=5).json()["deleted"]
+        stack.simulator.patch(latency_s=3.0)
+        impatient = stack.client.with_options(
+            timeout=1.2, max_retries=4
+        )  # each repetition joins the same job
+        assert impatient.chat.completions.create(model="m", messages=[{"role": "user", "content": "slow"}])
+        with ThreadPoolExecutor(1) as callers:
+            survivor = callers.submit(ask, stack, "a worker dies")
+            wait_for(lambda: "a worker dies" in str(stack.simulator.calls()), 20, "the call")
+            for worker in tuple(stack.workers):
+                stack.kill_worker(worker)
+            left = ask_later(stack, "cancelled before anybody takes it")
+            assert requests.delete(left, timeout=5).ok
+            stack.simulator.reset()
+            stack.start_worker(wait=False)
+            assert survivor.result(30)
+        assert requests.get(f"{stack.base_url}/jobs", timeout=5).json()["data"]
+        stack.stop()
+        assert_nothing_was_denied(stack, guarded)
 
 
 def test_plain_celery_its_remote_control_and_its_events_run_as_the_workers_user(guarded: Guarded) -> None:
     """`celery worker` with gossip and mingle, as the README has it; `inspect`; what Flower listens to."""
-    heard: list[str] = []
+    heard: set[str] = set()
     env = guarded.env(WORKER_USER)
-    with running_stack(workers=0, part_env={"api": guarded.env(API_USER)}, **env) as stack:
+    with running_stack(workers=0, part_env=both(guarded)) as stack:
         command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-P", "gevent"]
         with (stack.folder / "celery.log").open("wb") as log:
             worker = subprocess.Popen(
-                [*command, "-Q", "interactive,batch"], env=stack.env, stdout=log, stderr=log
+                [*command, "-Q", "interactive,batch"], env={**stack.env, **env}, stdout=log, stderr=log
             )
         try:
             wait_for(stack.workers_alive, 30, "the worker to report")
@@ -99,19 +174,35 @@ def test_plain_celery_its_remote_control_and_its_events_run_as_the_workers_user(
             app.conf.update(celery_settings(load_settings(env), "worker"))
             with app.connection_for_read() as connection:
                 assert app.control.ping(timeout=3, connection=connection)
-                events = app.events.Receiver(connection, handlers={"*": lambda e: heard.append(e["type"])})
+                receiver = app.events.Receiver(connection, handlers={"*": lambda e: heard.add(e["type"])})
                 with stack.client as client:
                     batch = submit(client, lines(20))
-                    with suppress(TimeoutError):
-                        events.capture(limit=None, timeout=3, wakeup=True)
+                    for _ in receiver.consume(limit=None, timeout=10):
+                        if heard >= WHAT_FLOWER_SHOWS:
+                            break
                     assert wait_for_end(client, batch.id).status == "completed"
             worker.terminate()
             worker.wait(20)
         finally:
             worker.kill()
             worker.wait()
-        assert {"task-sent", "task-received", "worker-heartbeat"} <= set(heard)
-        assert guarded.denied() == set()
+        assert heard >= WHAT_FLOWER_SHOWS
+        assert_nothing_was_denied(stack, guarded)
+
+
+def test_the_workers_user_may_put_back_what_a_dead_worker_held(guarded: Guarded) -> None:
+    """kombu's own sweep, which runs once in minutes: WATCH, a lock, and messages moved back into their queue."""
+    app = Celery(set_as_current=False)
+    app.conf.update(celery_settings(load_settings(guarded.env(WORKER_USER)), "worker"))
+    app.conf.broker_transport_options["visibility_timeout"] = 0
+    with app.connection_for_write() as connection:
+        app.send_task("x", queue="batch", connection=connection)
+        channel: Any = connection.default_channel
+        assert channel.basic_get("batch") is not None
+        assert channel.basic_get("batch") is None
+        channel.qos.restore_visible(interval=1)
+        assert channel.basic_get("batch") is not None
+    assert guarded.denied() == set()
 
 
 def test_a_wrong_password_ends_both_parts_at_once_with_a_word(guarded: Guarded, tmp_path: Path) -> None:
@@ -127,8 +218,7 @@ def test_a_wrong_password_ends_both_parts_at_once_with_a_word(guarded: Guarded, 
 
 
 def test_a_permission_taken_away_is_a_503_that_says_which(guarded: Guarded) -> None:
-    parts = {"api": guarded.env(API_USER)}
-    with running_stack(workers=0, part_env=parts, **guarded.env(WORKER_USER)) as stack:
+    with running_stack(workers=0, part_env=both(guarded)) as stack:
         with guarded.client("admin") as admin:
             admin.execute_command("ACL", "SETUSER", API_USER, "-hset")
         answer = requests.post(
@@ -151,7 +241,28 @@ def test_a_permission_taken_away_is_a_503_that_says_which(guarded: Guarded) -> N
         assert WORDS[API_USER] not in (stack.folder / "api.log").read_text()
 
 
-NEVER = ["FLUSHALL", "FLUSHDB", "CONFIG GET *", "KEYS *", "SHUTDOWN NOSAVE", "ACL LIST", "REPLICAOF NO ONE", "SCAN 0"]
+NEVER = (
+    *(
+        "FLUSHALL",
+        "FLUSHDB",
+        "SWAPDB 0 1",
+        "CONFIG GET *",
+        "CONFIG SET maxmemory 1",
+        "KEYS *",
+        "SCAN 0",
+        "RANDOMKEY",
+    ),
+    *("SHUTDOWN NOSAVE", "DEBUG SLEEP 0", "ACL LIST", "ACL SETUSER x", "REPLICAOF NO ONE", "MONITOR", "SAVE"),
+    *(
+        "CLIENT LIST",
+        "CLIENT PAUSE 1",
+        "SCRIPT FLUSH",
+        "FUNCTION FLUSH",
+        "PUBSUB CHANNELS",
+        "EVAL x 0",
+        "MIGRATE 127.0.0.1 1 le:a 0 1",
+    ),
+)
 
 
 @pytest.mark.parametrize("user", [API_USER, WORKER_USER])
@@ -174,5 +285,12 @@ def test_only_the_workers_user_may_use_remote_control(guarded: Guarded) -> None:
             client.publish(channel, "{}")
         assert client.publish("le:replies:1", "x") == 0
         assert client.publish("/0.celeryev/task.sent", "x") == 0
+    for user in (API_USER, WORKER_USER):
+        app = Celery(set_as_current=False)
+        app.conf.update(celery_settings(load_settings(guarded.env(user)), "api"))
+        with app.connection_for_write() as connection:
+            refused = (redis.exceptions.NoPermissionError, OperationalError)
+            with pytest.raises(refused) if user == API_USER else nullcontext():
+                app.control.broadcast("shutdown", connection=connection)
     with guarded.client(WORKER_USER) as client:
         assert client.publish(channel, "{}") == 0
