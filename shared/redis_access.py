@@ -9,6 +9,7 @@ from shared.config import Settings
 from shared.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shared.keys import Keys
 from shared.redis_client import Role, connect, store_errors
+from shared.redis_tls import tls_refusal
 from shared.redis_url import RedisServer
 
 Ask = Callable[["redis.Redis"], object]
@@ -35,7 +36,8 @@ def _faults(variable: str, server: RedisServer, role: Role, ask: Ask) -> list[st
     except StoreRefusedError as exc:
         return [f"{variable}: {server.shown}: {exc.message}"]
     except StoreUnavailableError:
-        pass
+        if (why := tls_refusal(server)) is not None:
+            return [f"{variable}: {server.shown}: {why}"]
     finally:
         client.close()
         client.connection_pool.disconnect()

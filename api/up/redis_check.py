@@ -11,6 +11,7 @@ from redis.sentinel import MasterNotFoundError
 from api.up.valkey import MINIMUM
 from shared.errors import StoreRefusedError, StoreUnavailableError
 from shared.redis_client import connect, store_errors
+from shared.redis_tls import tls_refusal
 from shared.redis_url import RedisServer
 
 
@@ -35,7 +36,7 @@ def examine(server: RedisServer) -> Findings:
             )
         return Findings([f"{server.shown}: {exc.message}"])
     except StoreUnavailableError as exc:
-        return Findings([f"{server.shown}: cannot be reached: {_why(exc)}"])
+        return Findings([f"{server.shown}: {tls_refusal(server) or f'cannot be reached: {_why(exc)}'}"])
     except redis.exceptions.RedisError as exc:
         return Findings(
             [], [f"{server.shown}: reached, but INFO is refused, so that it could not be checked: {exc}"]

@@ -1,11 +1,13 @@
 """Redis or Valkey servers with a configuration of the test's own: ACL users, TLS, replicas, sentinels."""
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 from support.waiting import wait_for
 
@@ -64,3 +66,11 @@ def _answers(server: Process, client: Callable[[], "redis.Redis"]) -> bool:
             return bool(asked.ping())
     except redis.exceptions.ConnectionError:
         return False
+
+
+def system_server() -> Path:
+    """This machine's own redis-server or valkey-server: the wheel's knows neither TLS nor, maybe, Sentinel."""
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    pytest.fail("needs a redis-server or valkey-server on the PATH: apt-get install redis-server")
