@@ -1,5 +1,6 @@
 """Connections to Redis (or Valkey): one place for TLS, Sentinel and the timeouts, and for turning its errors into ours."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -29,6 +30,23 @@ _POOL_WAIT_S = {"api": 0.2, "worker": 5.0}
 _SENTINEL_S = {"api": 0.2, "worker": 1.0}
 _ALL_SENTINELS_S = {"api": 0.6, "worker": 10.0}
 """What asking all of them in turn may take, half of it for connecting."""
+
+_WHY_NOT_NOW = {
+    "READONLY": "Redis is a replica now and refuses to write: a failover is under way",
+    "MASTERDOWN": "Redis is a replica that has lost its master: a failover is under way",
+    "NOREPLICAS": "Redis has too few replicas in touch and refuses to write (min-replicas-to-write)",
+    "MISCONF": "Redis cannot write to its disk and therefore refuses to write; see its log",
+    "LOADING": "Redis is starting and still loads its data",
+    "BUSY": "Redis is busy with a script of somebody's",
+}
+_NOT_NOW = re.compile(rf"(?:^|-)({'|'.join(_WHY_NOT_NOW)})\b")
+"""The code of Redis' error; within a script before 7.0 a dash stands before it."""
+_CODES: dict[type[redis.exceptions.RedisError], str] = {
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.BusyLoadingError: "LOADING",
+}
+"""Where redis-py makes a class of the code, it takes it from the text."""
 
 
 class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -129,17 +147,21 @@ def _translated(exc: redis.exceptions.RedisError) -> StoreUnavailableError | Non
             code="insufficient_storage",
             retry_after_s=5.0,
         )
+    if (code := _code(exc)) is not None:
+        return StoreUnavailableError(f"{_WHY_NOT_NOW[code]}; try again.")
     if (why := refusal(exc)) is not None:
         return StoreRefusedError(f"{why[0].upper()}{why[1:]}.")
     if isinstance(exc, MasterNotFoundError):
         return StoreUnavailableError(
             "No sentinel names a Redis master that is up: a failover is under way, or the master's name is misspelt; try again."
         )
-    if isinstance(
-        exc,
-        redis.exceptions.ConnectionError | redis.exceptions.TimeoutError | redis.exceptions.ReadOnlyError,
-    ):
+    if isinstance(exc, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return StoreUnavailableError(
             f"Redis cannot be reached or written to ({type(exc).__name__}); try again."
         )
     return None
+
+
+def _code(exc: redis.exceptions.RedisError) -> str | None:
+    found = _NOT_NOW.search(str(exc))
+    return found[1] if found is not None else _CODES.get(type(exc))
