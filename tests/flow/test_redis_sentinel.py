@@ -3,6 +3,7 @@
 With TLS on every connection, the servers' own included, it needs a server that has TLS: the wheel's is built without.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,9 +20,19 @@ from support.servers import Process, running_server, system_server
 from support.stack import Stack, free_port, running_stack
 from support.waiting import wait_for
 
+from shared.redis_acl import API_USER, WORKER_USER, acl_lines
+
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(300)]
 
-DATA_WORD, SENTINEL_WORD = "words-of-the-data", "words-of-the-sentinels"
+SENTINEL_WORD = "words-of-the-sentinels"
+WORDS = {name: f"words-of-{name}" for name in (API_USER, WORKER_USER, "sentinel", "replica", "admin")}
+
+SERVERS_USERS = """
+user sentinel on {sentinel} &* +multi +slaveof +ping +exec +subscribe +config|rewrite +role +publish +info +client|setname +client|kill +script|kill
+user replica on {replica} +psync +replconf +ping
+user admin on {admin} ~* &* +@all
+"""
+"""Redis' own words for what its servers need of each other, as ops/docs/redis.md has them."""
 
 
 @dataclass
@@ -34,22 +45,23 @@ class Watched:
     sentinels: tuple[int, ...] = field(default_factory=lambda: (free_port(), free_port(), free_port()))
     processes: dict[int, Process] = field(default_factory=dict)
 
-    @property
-    def env(self) -> dict[str, str]:
+    def env(self, user: str) -> dict[str, str]:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         return {
             "REDIS_URL": f"sentinel{'s' if self.ca else ''}://{hosts}/0?master=ours",
-            "REDIS_PASSWORD": DATA_WORD,
+            "REDIS_USERNAME": user,
+            "REDIS_PASSWORD": WORDS[user],
             "REDIS_SENTINEL_PASSWORD": SENTINEL_WORD,
             **({"REDIS_TLS_CA": str(self.ca)} if self.ca else {}),
         }
 
     def client(self, port: int) -> "redis.Redis":
-        word = SENTINEL_WORD if port in self.sentinels else DATA_WORD
+        user = None if port in self.sentinels else "admin"
         return redis.Redis(
             host="127.0.0.1",
             port=port,
-            password=word,
+            username=user,
+            password=WORDS[user] if user else SENTINEL_WORD,
             decode_responses=True,
             socket_timeout=2,
             ssl=bool(self.ca),
@@ -69,13 +81,14 @@ class Watched:
         ]
 
     def server_lines(self, port: int) -> list[str]:
-        found = [
+        hashes = {name: f"#{hashlib.sha256(word.encode()).hexdigest()}" for name, word in WORDS.items()}
+        return [
             *self.port_lines(port),
-            f"requirepass {DATA_WORD}",
-            f"masterauth {DATA_WORD}",
-            "appendonly yes",
+            *("appendonly yes", "masteruser replica", f"masterauth {WORDS['replica']}"),
+            *acl_lines(prefix="le", db=0, passwords=hashes),
+            *SERVERS_USERS.format_map(hashes).splitlines(),
+            *([f"replicaof 127.0.0.1 {self.data[0]}"] if port == self.data[1] else []),
         ]
-        return [*found, f"replicaof 127.0.0.1 {self.data[0]}"] if port == self.data[1] else found
 
     def sentinel_lines(self, port: int) -> list[str]:
         return [
@@ -84,7 +97,8 @@ class Watched:
                 f"requirepass {SENTINEL_WORD}",
                 f"sentinel sentinel-pass {SENTINEL_WORD}",
             ),
-            *(f"sentinel monitor ours 127.0.0.1 {self.data[0]} 2", f"sentinel auth-pass ours {DATA_WORD}"),
+            *(f"sentinel monitor ours 127.0.0.1 {self.data[0]} 2", "sentinel auth-user ours sentinel"),
+            f"sentinel auth-pass ours {WORDS['sentinel']}",
             *("sentinel down-after-milliseconds ours 1000", "sentinel failover-timeout ours 5000"),
         ]
 
@@ -135,7 +149,7 @@ def answered(stack: Stack, text: str) -> bool:
 
 
 def test_the_master_dies_in_mid_batch_and_the_replica_takes_over(watched: Watched) -> None:
-    parts = {"api": watched.env, "worker": watched.env}
+    parts = {"api": watched.env(API_USER), "worker": watched.env(WORKER_USER)}
     with running_stack(part_env=parts, LLM_EDGE_CONCURRENCY="16") as stack, stack.client as client:
         stack.simulator.patch(latency_s=0.1)
         wait_for(lambda: answered(stack, "before"), 30, "a lone job's answer")
@@ -152,13 +166,13 @@ def test_the_master_dies_in_mid_batch_and_the_replica_takes_over(watched: Watche
         assert all(worker.poll() is None for worker in stack.workers)
         stack.stop()
         for log in stack.folder.glob("*.log"):
-            assert DATA_WORD not in log.read_text()
-            assert SENTINEL_WORD not in log.read_text()
+            assert not any(word in log.read_text() for word in (SENTINEL_WORD, *WORDS.values()))
 
 
 def test_what_can_be_wrong_about_sentinels_is_said(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "providers.yaml").write_text("providers: [{id: a, endpoint: 'http://127.0.0.1:1/v1'}]")
-    url = watched.env["REDIS_URL"]
+    env = watched.env(WORKER_USER)
+    url = env["REDIS_URL"]
     cases = (
         ({"REDIS_SENTINEL_PASSWORD": "hush"}, "A sentinel refuses the password. Set REDIS_SENTINEL_PASSWORD"),
         ({"REDIS_PASSWORD": "hush"}, "Redis refuses the user name or password"),
@@ -166,9 +180,9 @@ def test_what_can_be_wrong_about_sentinels_is_said(watched: Watched, tmp_path: P
         ({"REDIS_URL": url.partition("?")[0]}, "add ?master=NAME"),
     )
     for changes, words in cases:
-        command = edge(tmp_path, "config", "check", env={"PATH": "/usr/bin:/bin", **watched.env, **changes})
+        command = edge(tmp_path, "config", "check", env={"PATH": "/usr/bin:/bin", **env, **changes})
         said = command.out + command.err
         assert command.process.returncode == 1, said
         assert words in said
         assert "hush" not in said
-        assert DATA_WORD not in said
+        assert not any(word in said for word in WORDS.values())
