@@ -34,7 +34,7 @@ POOL_SLOTS = 256
 """Greenlets or threads in Celery's pool: more than the shards that can run, so that a hint never waits behind one."""
 
 CANNOT_SEND = (OperationalError, OSError, RedisError)
-"""What sending raises where the broker is away or refuses it."""
+"""What kombu raises where the broker is away or refuses something."""
 
 _log = get_logger(__name__)
 
