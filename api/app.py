@@ -30,7 +30,7 @@ _ABOUT = (
 def make_parts(settings: Settings) -> Parts:
     """Raises ConfigError where there is no usable providers file."""
     catalogue = load_fleet(settings)
-    client = connect(settings.redis_url, role="api")
+    client = connect(settings.redis, role="api")
     prefix, name = settings.key_prefix, process_id()
     stores = Stores(RedisLedger(client, prefix), RedisLone(client, prefix), RedisFiles(client, prefix))
     hints = make_sender(settings)

@@ -6,12 +6,13 @@ from api.app import make_app, make_parts
 from shared.config import Settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging
+from shared.redis_access import check_access
 
 GRACE_S = 20
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError for a bind beyond loopback, or without providers."""
+    """Serve until SIGTERM or SIGINT. Raises ConfigError for a bind beyond loopback, without providers, or where Redis lets us not in."""
     if not settings.loopback_only:
         raise ConfigError(
             [
@@ -22,6 +23,7 @@ def serve(settings: Settings) -> None:
             ]
         )
     configure_logging(settings, part="api")
+    check_access(settings, "api")
     uvicorn.run(
         make_app(make_parts(settings)),
         host=settings.server_host,

@@ -10,24 +10,31 @@ import msgspec
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
+from shared.broker_redis import redis_transport
 from shared.config import Settings
 from shared.errors import ConfigError, HintError
 from shared.ids import new_id
 from shared.logs import get_logger
 from shared.lone import LONE
 from shared.redis_client import Role
+from shared.redis_refusals import refusal
 
 BATCH_QUEUE = "batch"
 INTERACTIVE_QUEUE = "interactive"
 RUN_SHARD = "llm_edge.run_shard"
 
-_EXCHANGE = Exchange("llm_edge", type="direct")
+EXCHANGE = "llm_edge"
+_EXCHANGE = Exchange(EXCHANGE, type="direct")
 
 HINT_VERSION = 1
 
 POOL_SLOTS = 256
 """Greenlets or threads in Celery's pool: more than the shards that can run, so that a hint never waits behind one."""
+
+CANNOT_SEND = (OperationalError, OSError, RedisError)
+"""What kombu raises where the broker is away or refuses something."""
 
 _log = get_logger(__name__)
 
@@ -57,25 +64,10 @@ def read_hint(raw: Any) -> Hint:
     return hint
 
 
-def _transport_options(role: Role) -> dict[str, Any]:
-    if role == "api":  # it must answer 503 within a second
-        return {"socket_timeout": 0.4, "socket_connect_timeout": 0.4, "max_retries": 0, "max_connections": 20}
-    return {
-        "visibility_timeout": 3600,  # the lease recovers; this only cleans up
-        "socket_timeout": 10,
-        "socket_connect_timeout": 3,
-        "health_check_interval": 25,
-        "max_connections": POOL_SLOTS + 50,  # under gevent every ack takes a connection at once
-    }
-
-
 def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
     """Celery's configuration, in its own names. The reasons stand beside what is not the default."""
     return {
-        "broker_url": settings.hints_url,
-        "broker_transport_options": _transport_options(role)
-        if settings.hints_url.startswith(("redis", "sentinel"))
-        else {},
+        **_transport(settings, role),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_serializer": "json",
@@ -100,6 +92,14 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
     }
 
 
+def _transport(settings: Settings, role: Role) -> dict[str, Any]:
+    if settings.broker is None:
+        return {"broker_url": settings.broker_url, "broker_transport_options": {}}
+    # under gevent every ack takes a connection at once
+    most = 20 if role == "api" else POOL_SLOTS + 50
+    return redis_transport(settings.broker, role, max_connections=most)
+
+
 class Hints:
     """Sends hints by task name. What cannot be sent is left to the reaper, which sends another."""
 
@@ -114,8 +114,8 @@ class Hints:
                     queue(producer.channel).declare()
             with self._app.events.default_dispatcher() as dispatcher:
                 dispatcher.send("worker-heartbeat", retry=False)
-        except (OperationalError, OSError) as exc:
-            _log.warning("broker_away", error=type(exc).__name__)
+        except CANNOT_SEND as exc:
+            _log.warning("broker_away", error=why_not_sent(exc))
 
     def send(self, refs: Iterable[str]) -> int:
         """How many went out; stops at the first that the broker does not take."""
@@ -130,11 +130,16 @@ class Hints:
                     task_id=new_id("lone-") if lone else ref,
                     retry=False,
                 )
-            except (OperationalError, OSError) as exc:
-                _log.warning("hint_not_sent", ref=ref, error=type(exc).__name__)
+            except CANNOT_SEND as exc:
+                _log.warning("hint_not_sent", ref=ref, error=why_not_sent(exc))
                 break
             sent += 1
         return sent
+
+
+def why_not_sent(exc: BaseException) -> str:
+    """For the log: what the broker refuses, or else the kind of error."""
+    return refusal(exc) or type(exc).__name__
 
 
 def make_sender(settings: Settings) -> Hints:

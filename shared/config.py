@@ -5,23 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from shared.errors import ConfigError
+from shared.redis_settings import RedisSettings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class Settings(BaseModel):
-    """Every environment variable this project reads. The alias is the variable's name."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+class Settings(RedisSettings):
+    """Every environment variable this project reads, with those of RedisSettings. The alias is the variable's name."""
 
     # where things listen and live
     server_host: str = Field("127.0.0.1", alias="SERVER_HOST")
     server_port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, alias="SERVER_PORT")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", alias="REDIS_URL")
-    broker_url: str | None = Field(None, alias="BROKER_URL")
     llm_edge_config: Path | None = Field(None, alias="LLM_EDGE_CONFIG")
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,32}$")] = Field(
         "le", alias="LLM_EDGE_KEY_PREFIX"
@@ -54,20 +51,6 @@ class Settings(BaseModel):
     log_max_chars: Annotated[int, Field(ge=100)] = Field(2000, alias="LOG_MAX_CHARS")
     log_redact_ip: bool = Field(False, alias="LOG_REDACT_IP")
 
-    @field_validator("redis_url")
-    @classmethod
-    def _redis_scheme(cls, url: str) -> str:
-        if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        return url
-
-    @property
-    def hints_url(self) -> str:
-        """Where Celery's messages travel: `BROKER_URL`, else the ledger's own Redis."""
-        if self.broker_url:
-            return self.broker_url
-        return self.redis_url.replace("unix://", "redis+socket://", 1)
-
     @property
     def loopback_only(self) -> bool:
         return self.server_host in LOOPBACK
@@ -90,7 +73,7 @@ def faults_of(exc: ValidationError, where: str) -> list[str]:
     lines = []
     for fault in exc.errors(include_url=False):
         path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        private = any(word in path.lower() for word in ("key", "url", "endpoint"))
+        private = any(word in path.lower() for word in ("key", "url", "endpoint", "password", "username"))
         got = "" if private else _shown(fault.get("input"))
         lines.append(f"{where}: {path}: {fault['msg']}{got}")
     return lines

@@ -8,6 +8,7 @@ EdgeError
 │   └── TooLargeError        413
 ├── UnavailableError         503: not now; try again after retry_after_s
 │   └── StoreUnavailableError    Redis did not answer, or refused to write
+│       └── StoreRefusedError    Redis does not let us in: TLS, password, permissions; an operator must mend it
 ├── HintError                a Celery message of a version this process does not know
 └── ProviderError            one call to one provider went wrong
     ├── ProviderTimeoutError     retryable, counts against the breaker
@@ -88,6 +89,15 @@ class StoreUnavailableError(UnavailableError):
     """Redis did not answer in time, or refused the write."""
 
     default_code = "store_unavailable"
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """Redis is there, and does not let this process in or do what it must: certificate, password or permissions."""
+
+    default_code = "store_refused"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=5.0)
 
 
 class HintError(EdgeError):

@@ -10,6 +10,7 @@ from redis.client import PubSub
 from shared.keys import Keys
 from shared.logs import get_logger
 from shared.lone import Reply
+from shared.redis_refusals import refusal
 
 _LOOK_S = 0.5
 _AWAY_S = 0.2
@@ -63,7 +64,7 @@ class RedisReplies:
                     pubsub.subscribe(self._channel)
                     self._listen(pubsub)
             except (redis.RedisError, OSError) as exc:
-                _log.warning("replies_away", error=type(exc).__name__)
+                _log.warning("replies_away", error=refusal(exc) or type(exc).__name__)
                 self._stopping.wait(_AWAY_S)
             except Exception:  # noqa: BLE001  an edge: callers wait for this thread
                 _log.exception("replies_failed")

@@ -9,6 +9,7 @@ from shared.broker import celery_settings, check_pool
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
+from shared.redis_access import check_access
 from workers.bootsteps import BufferedEvents, SweepUnacked
 from workers.runtime import Runtime
 from workers.tasks import register
@@ -53,6 +54,7 @@ def _check(sender: Any, **_: Any) -> None:
         _Process.pool = check_pool(_pool_of(sender))
         if _Process.pool == "gevent":
             _assert_patched()
+        check_access(_settings(), "worker")
     except ConfigError as exc:
         _give_up(exc)
 

@@ -5,6 +5,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer import Consumer
 
+from shared.broker import CANNOT_SEND, why_not_sent
 from shared.logs import get_logger
 
 _SWEEP_S = 60.0
@@ -41,8 +42,8 @@ class SweepUnacked(_Repeated):
         if restore is not None:
             try:
                 restore()
-            except (OSError, ConnectionError) as exc:
-                _log.warning("sweep_failed", error=type(exc).__name__)
+            except CANNOT_SEND as exc:
+                _log.warning("sweep_failed", error=why_not_sent(exc))
 
 
 class BufferedEvents(_Repeated):

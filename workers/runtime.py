@@ -34,7 +34,7 @@ class Runtime:
         self._pool = pool
         self._holder = process_id()
         self._started_at = time.time()
-        client = connect(settings.redis_url, role="worker", max_connections=settings.concurrency + 32)
+        client = connect(settings.redis, role="worker", max_connections=settings.concurrency + 32)
         self._ledger = RedisLedger(client, settings.key_prefix)
         lone = RedisLone(client, settings.key_prefix)
         files = RedisFiles(client, settings.key_prefix)

@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
-from kombu.exceptions import OperationalError
 
-from shared.broker import RUN_SHARD, pack_hint, read_hint
+from shared.broker import CANNOT_SEND, RUN_SHARD, pack_hint, read_hint, why_not_sent
 from shared.errors import HintError, StoreUnavailableError
 from shared.ids import new_id
 from shared.logs import get_logger
@@ -54,5 +53,5 @@ def _retry(task: "Task[Any, Any]", ref: str, delay_s: float, error: Exception) -
             args=(pack_hint(ref),), kwargs={}, task_id=task_id, countdown=delay_s, exc=error, throw=False
         )
         task.send_event("task-retried", exception=repr(error), retry=False)
-    except (OperationalError, OSError) as exc:
-        _log.warning("retry_not_sent", shard=ref, error=type(exc).__name__)
+    except CANNOT_SEND as exc:
+        _log.warning("retry_not_sent", shard=ref, error=why_not_sent(exc))

@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 
 import typer
 
+from api.cli.acl import acl
 from api.up.redis_check import Findings, examine
 from shared.catalogue import Catalogue, find_file, load_catalogue
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
+from shared.redis_settings import RedisSettings
+from shared.redis_url import RedisServer
 
 app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, add_completion=False)
 
@@ -16,6 +19,9 @@ app = typer.Typer(help="Look at the configuration.", no_args_is_help=True, add_c
 @app.callback()
 def _group() -> None:
     """Look at the configuration."""
+
+
+app.command("acl")(acl)
 
 
 @app.command("check")
@@ -36,7 +42,7 @@ def check() -> None:
 
 
 def inspect(
-    environ: Mapping[str, str], ask: Callable[[str], Findings] = examine
+    environ: Mapping[str, str], ask: Callable[[RedisServer], Findings] = examine
 ) -> tuple[Findings, list[str]]:
     """All findings, and notes on what was looked at. `ask` looks at a Redis server."""
     findings, notes = Findings(), []
@@ -54,13 +60,8 @@ def inspect(
         else:
             notes.append(f"providers: {len(catalogue.providers)} in {file}")
             _check_keys(catalogue, environ, findings)
-    for name in ("REDIS_URL", "BROKER_URL"):
-        url = environ.get(name, "")
-        if not url.startswith(("redis://", "rediss://", "unix://")) or (
-            name != "REDIS_URL" and url == environ.get("REDIS_URL")
-        ):
-            continue
-        asked = ask(url)
+    for name, server in _servers(environ):
+        asked = ask(server)
         findings.faults.extend(f"{name}: {line}" for line in asked.faults)
         findings.warnings.extend(f"{name}: {line}" for line in asked.warnings)
     if not environ.get("REDIS_URL"):
@@ -75,6 +76,19 @@ def _settings(environ: Mapping[str, str], findings: Findings) -> Settings:
     except ConfigError as exc:
         findings.faults.extend(exc.faults)
         return load_settings({k: v for k, v in environ.items() if k == "LLM_EDGE_CONFIG"})
+
+
+def _servers(environ: Mapping[str, str]) -> list[tuple[str, RedisServer]]:
+    """The user's own servers by the variable that names them, whatever else may be wrong; none where these are."""
+    known = {field.alias for field in RedisSettings.model_fields.values()}
+    try:
+        settings = load_settings({k: v for k, v in environ.items() if k in known})
+    except ConfigError:
+        return []
+    servers = [("REDIS_URL", settings.redis)] if environ.get("REDIS_URL") else []
+    if environ.get("BROKER_URL") and settings.broker is not None and settings.broker != settings.redis:
+        servers.append(("BROKER_URL", settings.broker))
+    return servers
 
 
 def _check_keys(catalogue: Catalogue, environ: Mapping[str, str], findings: Findings) -> None:

@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
+from redis.sentinel import MasterNotFoundError
 
 from api.up.valkey import MINIMUM
-from shared.redis_client import connect
+from shared.errors import StoreRefusedError, StoreUnavailableError
+from shared.redis_client import connect, store_errors
+from shared.redis_tls import tls_refusal
+from shared.redis_url import RedisServer
 
 
 @dataclass(frozen=True)
@@ -20,31 +23,37 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def examine(url: str) -> Findings:
-    """Ask the server at `url` what it is. Never shows the password."""
-    shown = without_password(url)
+def examine(server: RedisServer) -> Findings:
+    """Ask the server what it is. Never shows user name or password."""
+    client = connect(server, role="worker", max_connections=1)
     try:
-        client = connect(url, role="worker", max_connections=1)
-    except ValueError as exc:
-        return Findings([f"{shown}: not a Redis URL: {exc}"])
-    try:
-        return judge(shown, client.info())
-    except redis.exceptions.AuthenticationError:
-        return Findings([f"{shown}: the server refuses the user name or password"])
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as exc:
-        return Findings([f"{shown}: cannot be reached: {exc}"])
+        with store_errors():
+            return judge(server, client.info())
+    except StoreRefusedError as exc:
+        if "the command INFO" in exc.message:
+            return Findings(
+                [], [f"{server.shown}: reached, but INFO is denied, so that it could not be checked"]
+            )
+        return Findings([f"{server.shown}: {exc.message}"])
+    except StoreUnavailableError as exc:
+        return Findings([f"{server.shown}: {tls_refusal(server) or f'cannot be reached: {_why(exc)}'}"])
     except redis.exceptions.RedisError as exc:
         return Findings(
-            [], [f"{shown}: reached, but INFO is refused, so that it could not be checked: {exc}"]
+            [], [f"{server.shown}: reached, but INFO is refused, so that it could not be checked: {exc}"]
         )
     finally:
         client.close()
         client.connection_pool.disconnect()
 
 
-def judge(shown: str, info: Mapping[str, Any]) -> Findings:
+def _why(exc: StoreUnavailableError) -> str:
+    """redis-py's own words name host and port and the system's reason, and nothing secret."""
+    return exc.message if isinstance(exc.__cause__, MasterNotFoundError) else str(exc.__cause__)
+
+
+def judge(server: RedisServer, info: Mapping[str, Any]) -> Findings:
     """The same from the server's INFO."""
-    faults, warnings = [], []
+    faults, warnings, shown = [], [], server.shown
     version = str(info.get("redis_version", ""))
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < MINIMUM:
@@ -62,16 +71,6 @@ def judge(shown: str, info: Mapping[str, Any]) -> Findings:
         warnings.append(
             f"{shown}: the append-only file is off, so a restart of the server may lose accepted jobs"
         )
+    if server.sentinel is not None and not int(info.get("connected_slaves", 0)):
+        warnings.append(f"{shown}: no replica is connected, so there is nothing to fail over to")
     return Findings(faults, warnings)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        place = f"[{host}]" if ":" in host else host
-        netloc = f"{place}:{parts.port}" if parts.port else place
-    except ValueError:
-        return "REDIS_URL"
-    return f"{parts.scheme}://{netloc}{parts.path}"

@@ -15,7 +15,7 @@ from api.up.known_providers import found_in
 from api.up.parts import Part
 from api.up.plan import Embedded, Simulated, Stack, parts_of
 from api.up.ready import url_of, why_not_ready
-from api.up.redis_check import examine, without_password
+from api.up.redis_check import examine
 from api.up.simulated import providers_text
 from api.up.supervisor import Hooks, Supervisor
 from api.up.valkey import Instance, config_text, find_server, free_port, half_of_memory, port_is_free
@@ -24,6 +24,7 @@ from shared.config import LOOPBACK, Settings, load_settings
 from shared.errors import ConfigError, EdgeError
 from shared.redis_client import connect
 from shared.redis_ledger import RedisLedger
+from shared.redis_url import parse_redis_url
 
 Say = Callable[[str], None]
 
@@ -131,21 +132,20 @@ def _stack(
         grace_s=options.grace_s,
         concurrency=options.concurrency,
         log_level=options.log_level,
-        embedded=None if _fit(own_redis, say) else _embedded(options, folder, say),
+        embedded=None if own_redis and _fit(environ, say) else _embedded(options, folder, say),
         simulated=_simulated(options, environ, folder, say) if simulated else None,
     )
 
 
-def _fit(url: str, say: Say) -> bool:
-    """Whether there is a server of the user's own. Raises UpError where it cannot serve."""
-    if not url:
-        return False
-    findings = examine(url)
+def _fit(environ: Mapping[str, str], say: Say) -> bool:
+    """True; raises UpError where the server of the user's own cannot serve."""
+    server = load_settings(environ).redis
+    findings = examine(server)
     if findings.faults:
         raise UpError("REDIS_URL: " + "\nREDIS_URL: ".join(findings.faults))
     for warning in findings.warnings:
         say(f"warning: REDIS_URL: {warning}")
-    say(f"server: {without_password(url)} (REDIS_URL)")
+    say(f"server: {server.shown} (REDIS_URL)")
     return True
 
 
@@ -196,7 +196,7 @@ def forget_workers(stack: Stack) -> None:
     """The embedded server may remember workers that were killed with it: none lives yet, so nobody should count on them."""
     if stack.embedded is None:
         return
-    client = connect(stack.embedded.instance.url, role="worker", max_connections=1)
+    client = connect(parse_redis_url(stack.embedded.instance.url), role="worker", max_connections=1)
     try:
         ledger = RedisLedger(client, load_settings(stack.environ).key_prefix)
         for worker in ledger.workers():

@@ -16,6 +16,7 @@ import redis
 
 from api.up.errors import UpError
 from shared.redis_client import connect
+from shared.redis_url import parse_redis_url
 
 LOOPBACK = "127.0.0.1"
 MINIMUM = (6, 2)
@@ -121,7 +122,7 @@ def _quoted(text: str) -> str:
 
 def answers(url: str) -> bool:
     """Whether the server takes commands now. False while it starts or still loads its data."""
-    client = connect(url, role="api", max_connections=1)
+    client = connect(parse_redis_url(url), role="api", max_connections=1)
     try:
         return bool(client.ping())
     except redis.exceptions.RedisError:

@@ -9,7 +9,8 @@ local function ended(status) return status ~= 'queued' and status ~= 'in_progres
 -- back to be claimed: those whose callers wait in person go first
 local function enqueue(id, side)
   local waited = call('HGET', job_key(id), 'callers') ~= ''
-  call(side .. 'PUSH', L .. (waited and 'now' or 'soon'), id)
+  local list = L .. (waited and 'now' or 'soon')
+  if side == 'L' then call('LPUSH', list, id) else call('RPUSH', list, id) end
 end
 
 local function anybody_waits(t)

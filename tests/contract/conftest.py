@@ -19,6 +19,7 @@ from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
+from shared.redis_url import parse_redis_url
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def stores(request: pytest.FixtureRequest) -> Stores:
             return lambda: lone.listening.discard(caller)
 
         return Stores(MemoryLedger(clock), lone, MemoryFiles(clock), clock.advance, "memory", clock.now, hear)
-    client = connect(request.getfixturevalue("valkey_url"), role="worker", max_connections=8)
+    client = connect(parse_redis_url(request.getfixturevalue("valkey_url")), role="worker", max_connections=8)
     prefix = f"t{next(_prefixes)}"
 
     def subscribe(caller: str) -> Callable[[], None]:

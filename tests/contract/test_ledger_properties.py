@@ -16,6 +16,7 @@ from shared.ledger import Ledger
 from shared.memory_ledger import MemoryLedger
 from shared.redis_client import connect
 from shared.redis_ledger import RedisLedger
+from shared.redis_url import parse_redis_url
 
 _names = itertools.count()
 _serials = itertools.count(1)
@@ -57,7 +58,7 @@ class ValkeyDoor(Door):
 
     def __init__(self) -> None:
         self._prefix = f"p{next(_names)}"
-        self._redis: Any = connect(self.url, role="worker", max_connections=4)
+        self._redis: Any = connect(parse_redis_url(self.url), role="worker", max_connections=4)
         self.ledger = RedisLedger(self._redis, self._prefix)
 
     def lapse(self) -> None:

@@ -55,6 +55,8 @@ class Stack:
             "LLM_EDGE_TICK_S": "0.1",
             **env,
         }
+        self.part_env: dict[str, dict[str, str]] = {}
+        """What `api` or `worker` alone is given besides."""
         self.api: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
@@ -74,7 +76,7 @@ class Stack:
             process = subprocess.Popen(
                 [*_EDGE, *args],
                 cwd=self.folder,
-                env=self.env,
+                env={**self.env, **self.part_env.get(args[0], {})},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -146,12 +148,19 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*simulator_args: str, workers: int = 2, aof: bool = False, **env: str) -> Iterator[Stack]:
+def running_stack(
+    *simulator_args: str,
+    workers: int = 2,
+    aof: bool = False,
+    part_env: dict[str, dict[str, str]] | None = None,
+    **env: str,
+) -> Iterator[Stack]:
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="llm-edge-test-")))
         valkey = parts.enter_context(running_valkey(aof=aof))
         simulator = parts.enter_context(running_simulator(*simulator_args))
         stack = Stack(folder, valkey, simulator, env)
+        stack.part_env = part_env or {}
         parts.callback(stack.stop)
         stack.configure()
         stack.start_api()

@@ -11,6 +11,7 @@ from api.cli import config, init, up
 from api.up.known_providers import KNOWN
 from api.up.redis_check import Findings
 from shared.catalogue import load_catalogue
+from shared.redis_url import RedisServer
 
 PROVIDER = "providers: [{id: a, endpoint: 'http://127.0.0.1:1/v1', api_key_env: THE_KEY}]\n"
 
@@ -180,17 +181,17 @@ def test_a_missing_file_named_by_the_environment_is_a_fault() -> None:
 def test_servers_are_asked_once_each_and_warnings_are_no_faults() -> None:
     asked: list[str] = []
 
-    def ask(url: str) -> Findings:
-        asked.append(url)
+    def ask(server: RedisServer) -> Findings:
+        asked.append(server.shown)
         return Findings([], ["no maxmemory"])
 
     same = {"REDIS_URL": "redis://r/0", "BROKER_URL": "redis://r/0"}
     findings, _ = config.inspect(same, ask)
-    assert asked == ["redis://r/0"]
+    assert asked == ["redis://r:6379/0"]
     assert findings == Findings([], ["REDIS_URL: no maxmemory"])
     config.inspect({"REDIS_URL": "redis://r/0", "BROKER_URL": "redis://b/0"}, ask)
     config.inspect({"REDIS_URL": "redis://r/0", "BROKER_URL": "amqp://b"}, ask)
-    assert asked[1:] == ["redis://r/0", "redis://b/0", "redis://r/0"]
+    assert asked[1:] == ["redis://r:6379/0", "redis://b:6379/0", "redis://r:6379/0"]
 
 
 def test_up_refuses_other_than_loopback() -> None:

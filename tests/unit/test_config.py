@@ -48,9 +48,9 @@ def test_an_empty_variable_is_an_absent_one() -> None:
 
 
 def test_the_broker_defaults_to_the_ledgers_redis() -> None:
-    assert load_settings({"REDIS_URL": "redis://h/1"}).hints_url == "redis://h/1"
-    assert load_settings({"REDIS_URL": "unix:///s"}).hints_url == "redis+socket:///s"
-    assert load_settings({"BROKER_URL": "amqp://b"}).hints_url == "amqp://b"
+    settings = load_settings({"REDIS_URL": "redis://h/1"})
+    assert settings.broker == settings.redis
+    assert load_settings({"BROKER_URL": "amqp://b"}).broker is None
 
 
 def test_a_providers_file(tmp_path: Path) -> None:
