@@ -40,6 +40,7 @@ class Desk:
         self._hints = hints
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._waiting: dict[str, set[asyncio.Future[str]]] = {}
+        self._in_store: set[str] = set()  # of those waited for: about the others the store knows nothing yet
         self._strays: list[str] = []
         self._asked = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,12 +61,17 @@ class Desk:
         """When the job was taken in; None where one of this id was there before. Raises StoreUnavailableError."""
         done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
         self._entries.put(_Entry(job, done))
-        return await done
+        at = await done
+        if job.spec.id in self._waiting:
+            self._in_store.add(job.spec.id)
+        return at
 
-    def expect(self, job_id: str) -> "asyncio.Future[str]":
+    def expect(self, job_id: str, *, in_store: bool = False) -> "asyncio.Future[str]":
         """Its result line once it has ended; empty where it ended without a call. Call it before the job is submitted."""
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(future)
+        if in_store:
+            self._in_store.add(job_id)
         future.add_done_callback(lambda _: self._forget(job_id, future))
         return future
 
@@ -75,6 +81,7 @@ class Desk:
             others.discard(future)
             if not others:
                 del self._waiting[job_id]
+                self._in_store.discard(job_id)
 
     def waited_for(self, job_id: str) -> bool:
         return job_id in self._waiting
@@ -136,7 +143,7 @@ class Desk:
         if not anew and time.monotonic() - self._asked < _ASK_S:
             return
         self._asked = time.monotonic()
-        waiting = list(self._waiting)
+        waiting = list(self._in_store)
         try:
             while self._strays:  # callers of these were told that nothing was taken in
                 self._lone.leave(self._strays[-1], self.name, cancel=True)

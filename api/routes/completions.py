@@ -70,7 +70,7 @@ async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
     if not asked.waits:
         return await _accepted(asked.job.spec, await parts.desk.submit(asked.job), parts)
     job_id = await _earlier(asked, parts) if asked.repeated else None
-    ended = parts.desk.expect(job_id or asked.job.spec.id)
+    ended = parts.desk.expect(job_id or asked.job.spec.id, in_store=job_id is not None)
     if job_id is None:
         job_id = asked.job.spec.id
         await parts.desk.submit(asked.job)

@@ -21,6 +21,10 @@ from support.simulator import Simulator, running_simulator
 from support.valkey import Valkey, running_valkey
 from support.waiting import wait_for
 
+from shared.config import load_settings
+from shared.redis_client import connect
+from shared.redis_ledger import RedisLedger
+
 _EDGE = (sys.executable, "-m", "api.cli.main")
 START_S = 30.0
 STOP_S = 20.0
@@ -112,11 +116,13 @@ class Stack:
 
     def await_worker(self, worker: subprocess.Popen[bytes], name: str) -> None:
         """Until its heartbeat stands in the ledger: an id has the pid in it."""
-        with self.valkey.client(decode_responses=True) as redis:
+        settings = load_settings({**self.env, **self.part_env.get("api", {})})
+        with connect(settings.redis, role="api", max_connections=1) as redis:
+            ledger = RedisLedger(redis, settings.key_prefix)
 
             def up() -> bool:
                 assert worker.poll() is None, f"{name} ended:\n{self.log(name)}"
-                return any(f"-{worker.pid}-" in str(worker_id) for worker_id in redis.hkeys("le:workers"))
+                return any(f"-{worker.pid}-" in found.id for found in ledger.workers())
 
             wait_for(up, START_S, f"{name} to report; its log:\n{self.log(name)}")
 
