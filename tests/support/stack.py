@@ -55,6 +55,8 @@ class Stack:
             "LLM_EDGE_TICK_S": "0.1",
             **env,
         }
+        self.key = env.get("LLM_EDGE_API_KEY", "none")
+        """An admin's, where the stack asks for keys."""
         self.api: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
@@ -62,7 +64,10 @@ class Stack:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=self.base_url, api_key="none", max_retries=0, timeout=30)
+        return self.client_of(self.key)
+
+    def client_of(self, key: str) -> OpenAI:
+        return OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=30)
 
     def configure(self, providers: list[dict[str, Any]] | None = None, **sections: Any) -> None:
         """Write the providers file; by default one provider, the simulator."""
@@ -122,7 +127,8 @@ class Stack:
         self.workers.remove(worker)
 
     def workers_alive(self) -> int:
-        found = requests.get(f"{self.url}/health/ready", timeout=5).json()["workers"]
+        headers = {"Authorization": f"Bearer {self.key}"}
+        found = requests.get(f"{self.url}/health/ready", headers=headers, timeout=5).json()["workers"]
         assert isinstance(found, int)
         return found
 
