@@ -12,12 +12,15 @@ from fastapi import FastAPI
 from api.app import make_app, make_internal_app, make_parts
 from api.listen import listen
 from api.parts import Parts
+from api.up.ready import url_of
 from shared.config import Settings
 from shared.errors import ConfigError
-from shared.logs import configure_logging
+from shared.logs import configure_logging, get_logger
 
 GRACE_S = 20
 _INTERNAL_GRACE_S = 2
+
+_log = get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
@@ -35,6 +38,9 @@ def serve(settings: Settings) -> None:
     sockets = listen(settings.server_host, settings.server_port, "SERVER")
     internal = _internal_sockets(settings)
     configure_logging(settings, part="api")
+    _log.info(
+        "listening", api=_addresses(sockets), internal=_addresses(internal), keys=len(parts.keyring.entries)
+    )
     beside = _internal(parts, internal) if internal else nullcontext()
     server = uvicorn.Server(_config(make_app(parts, beside), GRACE_S))
     parts.metrics.watch_connections(lambda: len(server.server_state.connections))
@@ -48,6 +54,10 @@ def _internal_sockets(settings: Settings) -> list[socket.socket]:
     if settings.metrics_host is None:
         return []
     return listen(settings.metrics_host, settings.metrics_port, "METRICS")
+
+
+def _addresses(sockets: list[socket.socket]) -> list[str]:
+    return [url_of(*sock.getsockname()[:2]) for sock in sockets]
 
 
 def _config(app: FastAPI, grace_s: int) -> uvicorn.Config:

@@ -10,6 +10,7 @@ import openai
 import pytest
 import requests
 from openai import AsyncOpenAI, OpenAI
+from openai.types import Batch
 from support.batches import CHAT, lines, outcomes, submit, upload, wait_for_end
 from support.edge import edge
 from support.owners import ADMIN, ALICE, BOB, KEYS, bearer, running_with_keys
@@ -86,19 +87,29 @@ def test_each_owner_has_batches_files_and_jobs_of_their_own(alice: OpenAI, bob: 
         assert {file.id for file in client.files.list()} == {ended.input_file_id, ended.output_file_id}
     for name, other in (("alice", bob), ("bob", alice)):
         hers = clients[name].batches.retrieve(batches[name])
-        for attempt in (
-            lambda: other.batches.retrieve(hers.id),  # noqa: B023  called at once
-            lambda: other.batches.cancel(hers.id),  # noqa: B023
-            lambda: other.files.retrieve(hers.input_file_id),  # noqa: B023
-            lambda: other.files.content(hers.output_file_id or ""),  # noqa: B023
-            lambda: other.files.delete(hers.input_file_id),  # noqa: B023
-            lambda: other.batches.create(
-                input_file_id=hers.input_file_id, endpoint=CHAT, completion_window="24h"
-            ),  # noqa: B023
-        ):
-            with pytest.raises(openai.NotFoundError):
-                attempt()
+        assert all(refusals(other, hers))
         assert clients[name].files.content(hers.input_file_id).content
+
+
+def refusals(other: OpenAI, hers: Batch) -> Iterator[bool]:
+    """Whether each attempt at another's things is answered as if there were none."""
+    output = hers.output_file_id
+    assert output is not None
+    for attempt in (
+        lambda: other.batches.retrieve(hers.id),
+        lambda: other.batches.cancel(hers.id),
+        lambda: other.files.retrieve(hers.input_file_id),
+        lambda: other.files.content(output),
+        lambda: other.files.delete(hers.input_file_id),
+        lambda: other.batches.create(
+            input_file_id=hers.input_file_id, endpoint=CHAT, completion_window="24h"
+        ),
+    ):
+        try:
+            attempt()
+            yield False
+        except openai.NotFoundError:
+            yield True
 
 
 def test_a_batch_may_be_cancelled_by_its_owner_while_another_watches(
@@ -140,7 +151,7 @@ def test_a_repeated_request_never_gets_what_another_owner_asked_for(stack: Stack
     hers = jobs(stack, ALICE)[0]["id"]
     repeated = {"x-stainless-retry-count": "1"}
 
-    async def both() -> list[str]:
+    async def both() -> tuple[str, str]:
         async def ask(key: str) -> str:
             async with AsyncOpenAI(base_url=stack.base_url, api_key=key, max_retries=0, timeout=30) as client:
                 create = client.chat.completions.with_raw_response.create
@@ -215,9 +226,8 @@ def test_up_with_keys(tmp_path: Path) -> None:
         assert up.said("keys: 3 keys of 3 owners, 1 of them for administration")
         with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=ALICE, max_retries=0) as client:
             assert client.chat.completions.create(**ASKED).choices[0].message.content
-        with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0) as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.models.list()
+        wrong = requests.get(f"http://127.0.0.1:{port}/v1/models", headers=bearer("wrong"), timeout=5)
+        assert wrong.status_code == 401
         up.signal(15)
         assert up.wait(60) == 0
         assert processes_in(tmp_path) == []

@@ -15,7 +15,8 @@ KEYS = ",".join(
 
 @contextmanager
 def running_with_keys(workers: int = 2, **env: str) -> Iterator[Stack]:
-    with running_stack(workers=workers, LLM_EDGE_API_KEYS=KEYS, LLM_EDGE_API_KEY=ADMIN, **env) as stack:
+    env = {"LLM_EDGE_API_KEYS": KEYS, "LLM_EDGE_API_KEY": ADMIN, **env}
+    with running_stack(workers=workers, aof=False, **env) as stack:
         yield stack
 
 
