@@ -17,10 +17,11 @@ from shared.errors import ConfigError
 DEFAULT_OWNER = "default"
 """Everything belongs to this owner as long as there are no keys."""
 
-_OWNER = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
-)  # shorter than a key or a hash: neither can pass for an owner
+# shorter than a key or a hash: neither can pass for an owner, and so be shown
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_NAMES = "an owner's name is 1 to 40 letters, digits, '.', '_' or '-', and begins with a letter or digit"
+_EMPTY = hashlib.sha256(b"").hexdigest()
 _KEY_BYTES = 32
 _VARIABLE = "LLM_EDGE_API_KEYS"
 
@@ -77,9 +78,6 @@ def entry_of(owner: str, key: str, *, admin: bool = False) -> str:
     return f"{owner}:{hashlib.sha256(key.encode()).hexdigest()}{':admin' * admin}"
 
 
-_NAMES = "an owner's name is 1 to 40 letters, digits, '.', '_' or '-', and begins with a letter or digit"
-
-
 def load_keyring(settings: Settings) -> Keyring:
     """The keys of LLM_EDGE_API_KEYS and of the file that LLM_EDGE_API_KEYS_FILE names; none where neither is set.
 
@@ -132,9 +130,6 @@ def _words(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if not line.lstrip().startswith("#"):
             yield from filter(None, (word.strip() for word in line.split(",")))
-
-
-_EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 def _entry(owner: str, rest: str) -> Entry:
