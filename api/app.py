@@ -2,18 +2,22 @@
 
 import importlib.metadata
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 from fastapi import FastAPI
 
 from api import problems
+from api.admission import OPEN, by_key, from_anywhere, from_this_machine
 from api.desk import Desk
 from api.guard import Guard
+from api.keyring import load_keyring
+from api.metrics import Metrics
 from api.parts import Parts
-from api.routes import batches, completions, files, health, jobs, models
+from api.routes import batches, completions, files, health, jobs, metrics, models
 from shared.broker import make_sender, process_id
 from shared.catalogue import load_fleet
-from shared.config import Settings
+from shared.config import LOOPBACK, Settings
 from shared.housekeeper import Housekeeper, Stores
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
@@ -28,7 +32,8 @@ _ABOUT = (
 
 
 def make_parts(settings: Settings) -> Parts:
-    """Raises ConfigError where there is no usable providers file."""
+    """Raises ConfigError where there is no usable providers file, or a key that is none."""
+    keyring = load_keyring(settings)
     catalogue = load_fleet(settings)
     client = connect(settings.redis, role="api")
     prefix, name = settings.key_prefix, process_id()
@@ -37,6 +42,8 @@ def make_parts(settings: Settings) -> Parts:
     desk = Desk(stores.lone, hints, name)
     return Parts(
         settings=settings,
+        keyring=keyring,
+        metrics=Metrics(),
         ledger=stores.ledger,
         lone=stores.lone,
         files=stores.files,
@@ -48,23 +55,56 @@ def make_parts(settings: Settings) -> Parts:
     )
 
 
-def make_app(parts: Parts) -> FastAPI:
+class _App(FastAPI):
+    """FastAPI whose OpenAPI document says that all but the open paths ask for a key: `/docs` then offers to enter one."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            found = super().openapi()
+            schemes = found.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["key"] = {"type": "http", "scheme": "bearer"}
+            for path, operations in found["paths"].items():
+                for operation in operations.values():
+                    operation["security"] = [] if path in OPEN else [{"key": []}]
+        return super().openapi()
+
+
+def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcontext()) -> FastAPI:  # noqa: B008  it holds nothing
+    """The public API; `beside` lives as long as it does."""
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        parts.housekeeper.start()
-        parts.desk.start()
-        parts.replies.start()
-        yield
-        parts.replies.stop()
-        parts.desk.stop()
-        parts.housekeeper.stop()
+        async with beside:
+            parts.housekeeper.start()
+            parts.desk.start()
+            parts.replies.start()
+            yield
+            parts.replies.stop()
+            parts.desk.stop()
+            parts.housekeeper.stop()
 
-    app = FastAPI(
+    kind = _App if parts.keyring else FastAPI
+    app = kind(
         title="LLM Edge Agent", version=parts.version, description=_ABOUT, lifespan=lifespan, redoc_url=None
     )
     app.state.parts = parts
     problems.install(app)
-    for module in (files, batches, completions, jobs, models, health):
+    routes = [files, batches, completions, jobs, models, health]
+    if parts.settings.metrics_host is None:
+        routes.append(metrics)
+    for module in routes:
         app.include_router(module.router)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, admit=by_key(parts.keyring) if parts.keyring else from_this_machine)
+    return app
+
+
+def make_internal_app(parts: Parts) -> FastAPI:
+    """What METRICS_HOST serves: health and metrics, with nothing kept from whoever may connect to it."""
+    app = FastAPI(title="LLM Edge Agent, internal", version=parts.version, openapi_url=None)
+    app.state.parts = parts
+    problems.install(app)
+    for module in (health, metrics):
+        app.include_router(module.router)
+    loopback = parts.settings.metrics_host in LOOPBACK
+    app.add_middleware(Guard, admit=from_this_machine if loopback else from_anywhere)
     return app

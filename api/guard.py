@@ -1,41 +1,19 @@
-"""What every request passes first: an id, and, as long as there are no keys, proof that it comes from this machine.
-
-The check of `Host` and `Origin` keeps a web page from reaching a server on loopback through the visitor's browser
-(DNS rebinding, cross-site requests).
-"""
+"""What every request passes first: it gets an id, and is admitted or refused (`api.admission`) before its body is read."""
 
 import secrets
 import time
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import envelope
-from shared.config import LOOPBACK
+from api.admission import Admit
+from api.problems import envelope, problem
+from shared.errors import EdgeError
 from shared.logs import get_logger
 
 _log = get_logger(__name__)
-
-
-def refused_reason(headers: Headers) -> str | None:
-    """Why a request may not be served on loopback, or None."""
-    host = _hostname(f"//{headers.get('host', '')}")
-    if host not in LOOPBACK:
-        return "the Host header must name this machine's loopback (127.0.0.1, localhost or [::1])"
-    origin = headers.get("origin")
-    if origin is not None and _hostname(origin) not in LOOPBACK:
-        return "the Origin header is another site's; browsers may use this server only from loopback pages"
-    return None
-
-
-def _hostname(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 _FAILED = JSONResponse(
@@ -51,8 +29,9 @@ _FAILED = JSONResponse(
 class Guard:
     """ASGI middleware around all of our own code."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, admit: Admit) -> None:
         self._app = app
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,9 +66,12 @@ class Guard:
             )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = refused_reason(Headers(scope=scope))
-        if reason is None:
-            await self._app(scope, receive, send)
+        try:
+            caller = self._admit(scope["path"], Headers(scope=scope))
+        except EdgeError as exc:
+            await problem(exc)(scope, receive, send)
             return
-        body = envelope(f"Refused: {reason}.", type_="invalid_request_error", code="host_not_allowed")
-        await JSONResponse(body, status_code=403)(scope, receive, send)
+        scope.setdefault("state", {})["caller"] = caller
+        if caller is not None:
+            structlog.contextvars.bind_contextvars(owner=caller.owner)
+        await self._app(scope, receive, send)

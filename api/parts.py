@@ -6,6 +6,8 @@ import msgspec
 from fastapi import Depends, Request
 
 from api.desk import Desk
+from api.keyring import Keyring
+from api.metrics import Metrics
 from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
@@ -14,12 +16,11 @@ from shared.ledger import Ledger
 from shared.lone import LoneJobs
 from shared.redis_replies import RedisReplies
 
-OWNER = "default"
-"""Everything belongs to one owner as long as there are no API keys."""
-
 
 class Parts(msgspec.Struct, frozen=True):
     settings: Settings
+    keyring: Keyring
+    metrics: Metrics
     ledger: Ledger
     lone: LoneJobs
     files: Files

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from shared.errors import EdgeError, UnavailableError
+from shared.errors import EdgeError, UnavailableError, UnknownKeyError
 from shared.logs import get_logger
 
 _log = get_logger(__name__)
@@ -19,6 +19,8 @@ def problem(error: EdgeError) -> JSONResponse:
     headers = {}
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, UnknownKeyError):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 11.6.1: a 401 must name a scheme
     return JSONResponse(error.envelope(), status_code=error.status, headers=headers)
 
 

@@ -274,9 +274,11 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
+    """`redis` and `workers` are null for those who may not look at the fleet."""
+
     status: Literal["ready", "not_ready"]
-    redis: str
-    workers: int
+    redis: str | None
+    workers: int | None
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

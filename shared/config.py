@@ -24,6 +24,15 @@ class Settings(RedisSettings):
         "le", alias="LLM_EDGE_KEY_PREFIX"
     )
 
+    # who may call, and who may look
+    api_keys: str | None = Field(None, alias="LLM_EDGE_API_KEYS", repr=False)
+    api_keys_file: Path | None = Field(None, alias="LLM_EDGE_API_KEYS_FILE")
+    metrics_host: str | None = Field(None, alias="METRICS_HOST")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(9464, alias="METRICS_PORT")
+    metrics_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]{8,}$")] | None = Field(
+        None, alias="METRICS_TOKEN", repr=False
+    )
+
     # the fleet
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LLM_EDGE_CONCURRENCY")
     shard_size: Annotated[int, Field(ge=1, le=1000)] = Field(50, alias="LLM_EDGE_SHARD_SIZE")
@@ -73,7 +82,9 @@ def faults_of(exc: ValidationError, where: str) -> list[str]:
     lines = []
     for fault in exc.errors(include_url=False):
         path = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        private = any(word in path.lower() for word in ("key", "url", "endpoint", "password", "username"))
+        private = any(
+            word in path.lower() for word in ("key", "token", "url", "endpoint", "password", "username")
+        )
         got = "" if private else _shown(fault.get("input"))
         lines.append(f"{where}: {path}: {fault['msg']}{got}")
     return lines

@@ -3,6 +3,8 @@
 EdgeError
 ├── ConfigError              environment or providers file: every fault at once
 ├── RequestError             what the caller can mend (4xx)
+│   ├── UnknownKeyError      401: no API key, or one that is not known
+│   ├── NotAllowedError      403
 │   ├── NotFoundError        404
 │   ├── ConflictError        409
 │   └── TooLargeError        413
@@ -57,6 +59,16 @@ class RequestError(EdgeError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class UnknownKeyError(RequestError):
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class NotAllowedError(RequestError):
+    status = 403
+    default_code = "permission_denied"
 
 
 class NotFoundError(RequestError):

@@ -24,7 +24,7 @@ _KEYS = re.compile(
     r"sk-[A-Za-z0-9_-]{8,256}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{8,128}|AIza[A-Za-z0-9_-]{20,64}"
     r"|gsk_[A-Za-z0-9]{16,128}|hf_[A-Za-z0-9]{16,64}|xai-[A-Za-z0-9_-]{16,128}|r8_[A-Za-z0-9]{16,64}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,255}|github_pat_[A-Za-z0-9_]{20,255}|xox[abprs]-[A-Za-z0-9-]{10,255}"
-    r"|whsec_[A-Za-z0-9+/=]{16,128}|eyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,1024}"
+    r"|le-[A-Za-z0-9_-]{40,64}|whsec_[A-Za-z0-9+/=]{16,128}|eyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,1024}"
     r")"
 )
 _NAMED = re.compile(

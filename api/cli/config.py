@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import typer
 
 from api.cli.acl import acl
+from api.keyring import load_keyring
 from api.up.redis_check import Findings, examine
 from shared.catalogue import Catalogue, find_file, load_catalogue
 from shared.config import Settings, load_settings
@@ -45,8 +46,10 @@ def inspect(
     environ: Mapping[str, str], ask: Callable[[RedisServer], Findings] = examine
 ) -> tuple[Findings, list[str]]:
     """All findings, and notes on what was looked at. `ask` looks at a Redis server."""
-    findings, notes = Findings(), []
+    findings = Findings()
+    notes: list[str] = []
     settings = _settings(environ, findings)
+    _check_callers(settings, findings, notes)
     file = find_file(settings)
     if file is None:
         notes.append(
@@ -69,13 +72,32 @@ def inspect(
     return findings, notes
 
 
+_STILL_LOOKED_AT = {"LLM_EDGE_CONFIG", "LLM_EDGE_API_KEYS", "LLM_EDGE_API_KEYS_FILE"}
+
+
 def _settings(environ: Mapping[str, str], findings: Findings) -> Settings:
-    """The settings; where some are faulty, at least the one that names the providers file, so that it is checked too."""
+    """The settings; where some are faulty, at least those that name other files, so that they are checked too."""
     try:
         return load_settings(environ)
     except ConfigError as exc:
         findings.faults.extend(exc.faults)
-        return load_settings({k: v for k, v in environ.items() if k == "LLM_EDGE_CONFIG"})
+        return load_settings({k: v for k, v in environ.items() if k in _STILL_LOOKED_AT})
+
+
+def _check_callers(settings: Settings, findings: Findings, notes: list[str]) -> None:
+    try:
+        keyring = load_keyring(settings)
+    except ConfigError as exc:
+        findings.faults.extend(exc.faults)
+        return
+    if keyring:
+        notes.append(f"keys: {keyring}")
+        return
+    notes.append("keys: none; whoever is on this machine may use the API, and it listens on loopback only")
+    if not settings.loopback_only:
+        findings.faults.append(
+            f"SERVER_HOST={settings.server_host}: needs API keys; `llm-edge keys new OWNER` makes one"
+        )
 
 
 def _servers(environ: Mapping[str, str]) -> list[tuple[str, RedisServer]]:

@@ -31,6 +31,10 @@ _NOT_PASSED_ON = frozenset(
         "LLM_EDGE_DIR",
         "LLM_EDGE_CONFIG",
         "LLM_EDGE_API_KEYS",
+        "LLM_EDGE_API_KEYS_FILE",
+        "METRICS_HOST",
+        "METRICS_PORT",
+        "METRICS_TOKEN",
     }
 )
 """The demo touches no server, no fleet and no provider of the user's that it was not told to."""

@@ -24,7 +24,10 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
         ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Loopback address of the API. Default: SERVER_HOST, else 127.0.0.1.")
+        str | None,
+        typer.Option(
+            help="Address of the API, loopback unless there are API keys. Default: SERVER_HOST, else 127.0.0.1."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Worker processes. Default: one per core.")

@@ -6,12 +6,13 @@ import time
 import anyio.to_thread
 from fastapi import APIRouter, Request
 
-from api.parts import OWNER, FromApp, Parts
+from api.caller import CallerOf
+from api.parts import FromApp, Parts
 from api.query import limit_of
 from api.routes.files import find as find_file
 from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, window_s
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
-from shared.ids import new_batch_id, new_file_id
+from shared.ids import is_id, new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus
 
 MAX_PAGE = 100
@@ -30,14 +31,14 @@ _BODY = {
 
 
 @router.post("", openapi_extra=_BODY)
-async def create_batch(request: Request, parts: FromApp) -> BatchObject:
+async def create_batch(request: Request, parts: FromApp, caller: CallerOf) -> BatchObject:
     """Create a batch from an uploaded file. Answers at once with `validating`; poll it by its id."""
     wanted = parse(BatchCreate, await read_json(request))
-    return BatchObject.of(await anyio.to_thread.run_sync(_create, wanted, parts))
+    return BatchObject.of(await anyio.to_thread.run_sync(_create, wanted, parts, caller.owner))
 
 
-def _create(wanted: BatchCreate, parts: Parts) -> Batch:
-    record = find_file(parts, wanted.input_file_id)
+def _create(wanted: BatchCreate, parts: Parts, owner: str) -> Batch:
+    record = find_file(parts, wanted.input_file_id, owner)
     if record.purpose != "batch":
         raise RequestError(
             f"File '{record.id}' has the purpose '{record.purpose}'; a batch needs one uploaded with 'batch'.",
@@ -47,7 +48,7 @@ def _create(wanted: BatchCreate, parts: Parts) -> Batch:
     seconds = window_s(wanted.completion_window)
     spec = BatchSpec(
         id=new_batch_id(),
-        owner=OWNER,
+        owner=owner,
         endpoint=wanted.endpoint,
         input_file_id=record.id,
         input_chunks=record.chunks,
@@ -60,7 +61,7 @@ def _create(wanted: BatchCreate, parts: Parts) -> Batch:
         output_expires_after_s=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
     if not parts.files.pin(record.id, spec.id, time.time() + seconds + _PIN_BEYOND_S):
-        find_file(parts, record.id)  # it went away in between
+        find_file(parts, record.id, owner)  # it went away in between
     batch = _store(spec, parts)
     parts.housekeeper.nudge()
     return batch
@@ -94,10 +95,12 @@ async def read_json(request: Request) -> object:
 
 
 @router.get("")
-def list_batches(parts: FromApp, after: str | None = None, limit: str | None = None) -> BatchList:
-    """The batches, newest first."""
+def list_batches(
+    parts: FromApp, caller: CallerOf, after: str | None = None, limit: str | None = None
+) -> BatchList:
+    """The caller's batches, newest first."""
     batches, more = parts.ledger.page(
-        OWNER, after=after, limit=limit_of(limit, default=DEFAULT_PAGE, most=MAX_PAGE)
+        caller.owner, after=after, limit=limit_of(limit, default=DEFAULT_PAGE, most=MAX_PAGE)
     )
     data = [BatchObject.of(batch) for batch in batches]
     return BatchList(
@@ -105,22 +108,23 @@ def list_batches(parts: FromApp, after: str | None = None, limit: str | None = N
     )
 
 
-def _find(parts: Parts, batch_id: str) -> Batch:
-    batch = parts.ledger.get(batch_id)
-    if batch is None or batch.spec.owner != OWNER:
+def _find(parts: Parts, batch_id: str, owner: str) -> Batch:
+    """Raises NotFoundError, in the same words whether it never was, is gone, or is another's."""
+    batch = parts.ledger.get(batch_id) if is_id(batch_id) else None
+    if batch is None or batch.spec.owner != owner:
         raise NotFoundError(f"No batch found with id '{batch_id[:100]}'.", param="id", code="batch_not_found")
     return batch
 
 
 @router.get("/{batch_id}")
-def retrieve_batch(batch_id: str, parts: FromApp) -> BatchObject:
-    return BatchObject.of(_find(parts, batch_id))
+def retrieve_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObject:
+    return BatchObject.of(_find(parts, batch_id, caller.owner))
 
 
 @router.post("/{batch_id}/cancel")
-def cancel_batch(batch_id: str, parts: FromApp) -> BatchObject:
+def cancel_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObject:
     """Begin to cancel: calls in flight finish, the rest is listed in the error file as `batch_cancelled`."""
-    _find(parts, batch_id)
+    _find(parts, batch_id, caller.owner)
     batch = parts.ledger.cancel(batch_id)
     if batch is None:
         raise NotFoundError(f"No batch found with id '{batch_id[:100]}'.", param="id", code="batch_not_found")

@@ -9,9 +9,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from api import job_result
+from api.caller import CallerOf
 from api.job_result import Answer
 from api.job_schema import JobObject
-from api.parts import OWNER, FromApp, Parts
+from api.parts import FromApp, Parts
 from api.schema import ERRORS
 from shared.errors import NotFoundError, RequestError, TooLargeError
 from shared.ids import new_job_id
@@ -46,15 +47,15 @@ def _doc(content: str) -> dict[str, Any]:
 
 
 @router.post("/chat/completions", openapi_extra=_doc("messages"))
-async def chat_completion(request: Request, parts: FromApp) -> Response:
+async def chat_completion(request: Request, parts: FromApp, caller: CallerOf) -> Response:
     """A chat completion, routed over the providers. Everything but `model` goes to the provider as it is."""
-    return await _complete(request, parts, "/v1/chat/completions")
+    return await _complete(request, parts, caller.owner, "/v1/chat/completions")
 
 
 @router.post("/completions", openapi_extra=_doc("prompt"))
-async def completion(request: Request, parts: FromApp) -> Response:
+async def completion(request: Request, parts: FromApp, caller: CallerOf) -> Response:
     """A completion of the older form, with a `prompt`."""
-    return await _complete(request, parts, "/v1/completions")
+    return await _complete(request, parts, caller.owner, "/v1/completions")
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -65,8 +66,8 @@ class _Asked(msgspec.Struct, frozen=True):
     waits: bool
 
 
-async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
-    asked = await _read(request, parts, endpoint)
+async def _complete(request: Request, parts: Parts, owner: str, endpoint: str) -> Response:
+    asked = await _read(request, parts, owner, endpoint)
     if not asked.waits:
         return await _accepted(asked.job.spec, await parts.desk.submit(asked.job), parts)
     job_id = await _earlier(asked, parts) if asked.repeated else None
@@ -79,7 +80,7 @@ async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
     return _response(await _outcome(job_id, ended, request, parts))
 
 
-async def _read(request: Request, parts: Parts, endpoint: str) -> _Asked:
+async def _read(request: Request, parts: Parts, owner: str, endpoint: str) -> _Asked:
     body = await _body(request)
     model = check_body(body, endpoint, parts.catalogue.serves)
     if isinstance(model, Fault):
@@ -90,7 +91,7 @@ async def _read(request: Request, parts: Parts, endpoint: str) -> _Asked:
     settings = parts.settings
     spec = LoneSpec(
         id=new_job_id(),
-        owner=OWNER,
+        owner=owner,
         endpoint=endpoint,
         model=model,
         fingerprint=fingerprint,

@@ -7,13 +7,14 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from api.parts import OWNER, FromApp, Parts
+from api.caller import CallerOf
+from api.parts import FromApp, Parts
 from api.query import ascending_of, limit_of
 from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, parse
 from api.upload import Uploaded, receive
 from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
-from shared.ids import new_file_id
+from shared.ids import is_id, new_file_id
 
 MAX_PAGE = 10_000
 
@@ -41,12 +42,12 @@ _FORM = {
 
 
 @router.post("", openapi_extra=_FORM)
-async def create_file(request: Request, parts: FromApp) -> FileObject:
+async def create_file(request: Request, parts: FromApp, caller: CallerOf) -> FileObject:
     """Upload a `.jsonl` file of requests, one JSON object a line, with `purpose=batch`. Streams; up to 200 MB."""
     file_id = new_file_id()
     uploaded = await receive(request, parts.files, file_id, max_bytes=parts.settings.max_file_bytes)
     try:
-        record = _record(file_id, uploaded, parts)
+        record = _record(file_id, uploaded, parts, caller.owner)
     except RequestError:
         await anyio.to_thread.run_sync(parts.files.discard, file_id)
         raise
@@ -54,7 +55,7 @@ async def create_file(request: Request, parts: FromApp) -> FileObject:
     return FileObject.of(record)
 
 
-def _record(file_id: str, uploaded: Uploaded, parts: Parts) -> FileRecord:
+def _record(file_id: str, uploaded: Uploaded, parts: Parts, owner: str) -> FileRecord:
     purpose = uploaded.fields.get("purpose")
     if purpose is None:
         raise RequestError(
@@ -70,7 +71,7 @@ def _record(file_id: str, uploaded: Uploaded, parts: Parts) -> FileRecord:
     created_at = int(time.time())
     return FileRecord(
         id=file_id,
-        owner=OWNER,
+        owner=owner,
         filename=uploaded.filename,
         purpose="batch",
         bytes=uploaded.size,
@@ -105,14 +106,15 @@ def _expiry_s(fields: dict[str, str]) -> int | None:
 @router.get("")
 def list_files(
     parts: FromApp,
+    caller: CallerOf,
     purpose: str | None = None,
     after: str | None = None,
     limit: str | None = None,
     order: str | None = None,
 ) -> FileList:
-    """The files, newest first unless `order=asc`."""
+    """The caller's files, newest first unless `order=asc`."""
     records, more = parts.files.page(
-        OWNER,
+        caller.owner,
         purpose=purpose,
         after=after,
         limit=limit_of(limit, default=MAX_PAGE, most=MAX_PAGE),
@@ -124,31 +126,31 @@ def list_files(
     )
 
 
-def find(parts: Parts, file_id: str) -> FileRecord:
+def find(parts: Parts, file_id: str, owner: str) -> FileRecord:
     """Raises NotFoundError, in the same words whether it never was, is gone, or is another's."""
-    record = parts.files.get(file_id)
-    if record is None or record.owner != OWNER:
+    record = parts.files.get(file_id) if is_id(file_id) else None
+    if record is None or record.owner != owner:
         raise NotFoundError(f"No such File object: {file_id[:100]}", param="id")
     return record
 
 
 @router.get("/{file_id}")
-def retrieve_file(file_id: str, parts: FromApp) -> FileObject:
-    return FileObject.of(find(parts, file_id))
+def retrieve_file(file_id: str, parts: FromApp, caller: CallerOf) -> FileObject:
+    return FileObject.of(find(parts, file_id, caller.owner))
 
 
 @router.delete("/{file_id}")
-def delete_file(file_id: str, parts: FromApp) -> FileDeleted:
+def delete_file(file_id: str, parts: FromApp, caller: CallerOf) -> FileDeleted:
     """Delete a file. A batch that is running from it goes on."""
-    find(parts, file_id)
+    find(parts, file_id, caller.owner)
     parts.files.delete(file_id)
     return FileDeleted(id=file_id)
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)
-def file_content(file_id: str, parts: FromApp) -> StreamingResponse:
+def file_content(file_id: str, parts: FromApp, caller: CallerOf) -> StreamingResponse:
     """The file's bytes."""
-    record = find(parts, file_id)
+    record = find(parts, file_id, caller.owner)
     chunks = parts.files.read(record.id, record.chunks)
     first = next(chunks, b"")  # what is gone is a 404, not a broken stream
 

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from api.parts import FromApp
+from api.caller import MaybeCaller
+from api.parts import FromApp, Parts
 from api.schema import Health, Readiness
 from shared.errors import StoreUnavailableError
 
@@ -16,13 +17,23 @@ async def health(parts: FromApp) -> Health:
 
 
 @router.get("/ready", responses={503: {"model": Readiness}})
-def ready(parts: FromApp, response: Response) -> Readiness:
-    """Redis can be reached and written to. How many workers are alive stands in the body, not in the status."""
+def ready(parts: FromApp, response: Response, caller: MaybeCaller) -> Readiness:
+    """Redis can be reached and written to. How many workers are alive stands in the body, not in the status.
+
+    Where there are keys, the body says more than the status only to an admin's key, and on METRICS_HOST.
+    """
+    found = _look(parts)
+    if found.status == "not_ready":
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    told = caller is not None and caller.admin
+    return found if told else Readiness(status=found.status, redis=None, workers=None)
+
+
+def _look(parts: Parts) -> Readiness:
     try:
         parts.ledger.ping()
         workers = len(parts.ledger.workers())
     except StoreUnavailableError as exc:
-        response.status_code = 503
-        response.headers["Retry-After"] = "1"
         return Readiness(status="not_ready", redis=exc.message, workers=0)
     return Readiness(status="ready", redis="ok", workers=workers)

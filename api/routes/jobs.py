@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
+from api.caller import CallerOf
 from api.job_schema import JobList, JobObject
-from api.parts import OWNER, FromApp, Parts
+from api.parts import FromApp, Parts
 from api.query import limit_of
 from api.schema import ERRORS
 from shared.errors import NotFoundError
+from shared.ids import is_id
 from shared.lone import LoneJob
 
 MAX_PAGE = 100
@@ -16,10 +18,12 @@ router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=ERRORS)
 
 
 @router.get("")
-def list_jobs(parts: FromApp, after: str | None = None, limit: str | None = None) -> JobList:
-    """The lone jobs, newest first."""
+def list_jobs(
+    parts: FromApp, caller: CallerOf, after: str | None = None, limit: str | None = None
+) -> JobList:
+    """The caller's lone jobs, newest first."""
     jobs, more = parts.lone.page(
-        OWNER, after=after, limit=limit_of(limit, default=DEFAULT_PAGE, most=MAX_PAGE)
+        caller.owner, after=after, limit=limit_of(limit, default=DEFAULT_PAGE, most=MAX_PAGE)
     )
     data = [JobObject.of(job) for job in jobs]
     return JobList(
@@ -28,24 +32,25 @@ def list_jobs(parts: FromApp, after: str | None = None, limit: str | None = None
 
 
 @router.get("/{job_id}")
-def retrieve_job(job_id: str, parts: FromApp) -> JobObject:
+def retrieve_job(job_id: str, parts: FromApp, caller: CallerOf) -> JobObject:
     """One job, with its `response` or `error` once it has ended."""
-    return JobObject.of(_find(parts, job_id))
+    return JobObject.of(_find(parts, job_id, caller.owner))
 
 
 @router.delete("/{job_id}")
-def delete_job(job_id: str, parts: FromApp) -> JobObject:
+def delete_job(job_id: str, parts: FromApp, caller: CallerOf) -> JobObject:
     """Cancel a job that has not ended. One that has is forgotten, with its result."""
-    job = _find(parts, job_id)
+    job = _find(parts, job_id, caller.owner)
     if job.status.terminal:
         parts.lone.delete(job_id)
         return JobObject.of(job, deleted=True)
     return JobObject.of(parts.lone.cancel(job_id) or _missing(job_id))
 
 
-def _find(parts: Parts, job_id: str) -> LoneJob:
-    job = parts.lone.get(job_id)
-    return job if job is not None and job.spec.owner == OWNER else _missing(job_id)
+def _find(parts: Parts, job_id: str, owner: str) -> LoneJob:
+    """Raises NotFoundError, in the same words whether it never was, is gone, or is another's."""
+    job = parts.lone.get(job_id) if is_id(job_id) else None
+    return job if job is not None and job.spec.owner == owner else _missing(job_id)
 
 
 def _missing(job_id: str) -> LoneJob:

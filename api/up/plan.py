@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from api.keyring import entry_of
 from api.up.parts import Part, Role
 from api.up.simulated import simulator_argv
 from api.up.valkey import Instance, Server, answers, listens
@@ -15,6 +16,9 @@ API_GRACE_S = 25.0
 """Longer than the server itself gives its open requests."""
 SERVER_GRACE_S = 10.0
 SIMULATOR_GRACE_S = 3.0
+
+OWN_NAME = "llm-edge-up"
+"""The owner of `up`'s own key; it owns nothing."""
 
 _SERVER_ENV = frozenset(
     {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
@@ -55,6 +59,8 @@ class Stack:
     log_level: str | None = None
     embedded: Embedded | None = None
     simulated: Simulated | None = None
+    own_key: str = ""
+    """Where keys are configured: the one with which `up` asks its API how things stand."""
 
 
 def parts_of(stack: Stack) -> list[Part]:
@@ -80,6 +86,9 @@ def environment(stack: Stack) -> dict[str, str]:
     env["SERVER_HOST"], env["SERVER_PORT"] = stack.host, str(stack.port)
     env["PYTHONUNBUFFERED"] = "1"  # the last words of a part that dies are the ones that matter
     env["PYTHONSAFEPATH"] = "1"  # a folder named `api` or `workers` where `up` was called is not ours
+    if stack.own_key:
+        entry = entry_of(OWN_NAME, stack.own_key, admin=True)
+        env["LLM_EDGE_API_KEYS"] = ",".join(filter(None, (env.get("LLM_EDGE_API_KEYS"), entry)))
     if stack.embedded is not None:
         env["REDIS_URL"] = stack.embedded.instance.url
     if stack.simulated is not None:

@@ -5,9 +5,10 @@ import os
 import shlex
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from api.keyring import Keyring, load_keyring, new_key
 from api.up.errors import UpError
 from api.up.folder import Folder, write_private
 from api.up.guard import Guard
@@ -59,7 +60,8 @@ def bring_up(
 
     `make_parts` is a seam for tests of the supervision, which need no real API.
     """
-    _check_address(options)
+    keyring = load_keyring(settings)
+    _check_address(options, keyring)
     providers = _configured(options, settings, environ, say)
     folder = Folder(options.folder)
     folder.prepare()
@@ -68,16 +70,20 @@ def bring_up(
         if count := folder.end_leftovers():
             say(f"ended {count} processes that an earlier run had left behind")
         stack = _stack(options, environ, folder, say, simulated=providers is None)
+        if keyring:
+            say(f"keys: {keyring}")
+            stack = replace(stack, own_key=new_key())
         _run(stack, make_parts(stack), folder, lock, say)
     finally:
         os.close(lock)
 
 
-def _check_address(options: Options) -> None:
-    if options.host not in LOOPBACK:
+def _check_address(options: Options, keyring: Keyring) -> None:
+    if options.host not in LOOPBACK and not keyring:
         raise UpError(
-            f"--host {options.host}: `llm-edge up` listens on this machine only (127.0.0.1), "
-            "because anyone who reaches it could spend your providers' money."
+            f"--host {options.host}: without API keys `llm-edge up` listens on this machine only (127.0.0.1), "
+            "because anyone who reaches it could spend your providers' money. "
+            "`llm-edge keys new OWNER` makes a key for LLM_EDGE_API_KEYS."
         )
     if options.port and not port_is_free(_numeric(options.host), options.port):
         raise UpError(
@@ -183,7 +189,7 @@ def _run(stack: Stack, parts: list[Part], folder: Folder, lock: int, say: Say) -
         f"starting the API and {stack.workers} worker{'s' if stack.workers != 1 else ''}; logs in {folder.logs}"
     )
     hooks = Hooks(
-        why_not_ready=lambda: why_not_ready(stack.host, stack.port),
+        why_not_ready=lambda: why_not_ready(stack.host, stack.port, stack.own_key),
         on_server=lambda: forget_workers(stack),
         on_ready=lambda: say(f"ready {url_of(stack.host, stack.port)}"),
         say=say,

@@ -187,6 +187,7 @@ def test_a_repeated_request_finds_the_job_whose_caller_has_gone(stores: Stores) 
     assert lone.attach("other", "same", "api2") is None
     claim(lone)
     lone.leave(new.spec.id, "api1", cancel=True)
+    assert lone.attach("other", "same", "api2") is None  # the same words of another owner
     assert lone.attach("default", "same", "api2") == new.spec.id
     assert lone.attach("default", "same", "api1") is None
     lone.leave(new.spec.id, "api2", cancel=True)

@@ -61,6 +61,8 @@ class Stack:
         }
         self.part_env: dict[str, dict[str, str]] = {}
         """What `api` or `worker` alone is given besides."""
+        self.key = env.get("LLM_EDGE_API_KEY", "none")
+        """An admin's, where the stack asks for keys."""
         self.api: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
@@ -68,7 +70,10 @@ class Stack:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=self.base_url, api_key="none", max_retries=0, timeout=30)
+        return self.client_of(self.key)
+
+    def client_of(self, key: str) -> OpenAI:
+        return OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=30)
 
     def configure(self, providers: list[dict[str, Any]] | None = None, **sections: Any) -> None:
         """Write the providers file; by default one provider, the simulator."""
@@ -133,7 +138,8 @@ class Stack:
         self.workers.remove(worker)
 
     def workers_alive(self) -> int:
-        found = requests.get(f"{self.url}/health/ready", timeout=5).json()["workers"]
+        headers = {"Authorization": f"Bearer {self.key}"}
+        found = requests.get(f"{self.url}/health/ready", headers=headers, timeout=5).json()["workers"]
         assert isinstance(found, int)
         return found
 

@@ -21,6 +21,9 @@ LLM_EDGE = (sys.executable, "-m", "api.cli.main", "up")
 _OURS = (
     "REDIS_URL",
     "BROKER_URL",
+    "LLM_EDGE_API_KEYS",
+    "LLM_EDGE_API_KEYS_FILE",
+    "METRICS_HOST",
     "LLM_EDGE_CONFIG",
     "SERVER_HOST",
     "SERVER_PORT",

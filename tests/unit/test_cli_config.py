@@ -25,6 +25,8 @@ def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "LLM_EDGE_CONFIG",
         "SERVER_PORT",
         "SERVER_HOST",
+        "LLM_EDGE_API_KEYS",
+        "LLM_EDGE_API_KEYS_FILE",
         "OPENAI_BASE_URL",
         "THE_KEY",
     )

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from api.cli.main import app
 
 HEAVY = ("celery", "fastapi", "gevent", "pydantic", "redis", "requests", "yaml")
-COMMANDS = ("up", "demo", "batch", "init", "config", "api", "worker", "simulate")
+COMMANDS = ("up", "demo", "batch", "init", "keys", "config", "api", "worker", "simulate")
 
 
 def test_help_knows_every_command_and_imports_nothing_heavy() -> None:

@@ -24,6 +24,7 @@ from shared.redact import CARD, EMAIL, IP, KEY, PHONE, SSN, TOKEN, is_secret_nam
         ("gsk_0123456789abcdefghij", KEY),
         ("hf_0123456789abcdefghij", KEY),
         ("AKIAIOSFODNN7EXAMPLE", KEY),
+        ("/v1/files/le-0123456789abcdefghijABCDEFGHIJ-_0123456789abc", f"/v1/files/{KEY}"),
         ("ghp_0123456789abcdefghijklmnopqrst", KEY),
         ("Authorization: Bearer abcdef.ghi-jkl", f"Authorization: Bearer {TOKEN}"),
         ("redis://:hunter22@127.0.0.1:6379/0", f"redis://:{KEY}@127.0.0.1:6379/0"),
