@@ -41,7 +41,11 @@ def bob(stack: Stack) -> Iterator[OpenAI]:
         yield client
 
 
-@pytest.mark.parametrize("key", ["none", ALICE[:-1], ALICE + "x", KEYS.split(",")[0].split(":")[1]])
+@pytest.mark.parametrize(
+    "key",
+    ["none", ALICE[:-1], ALICE + "x", KEYS.split(",")[0].split(":")[1]],
+    ids=["unknown", "too short", "too long", "its hash"],
+)
 def test_a_wrong_key_is_the_sdks_authentication_error(stack: Stack, key: str) -> None:
     with stack.client_of(key) as client, pytest.raises(openai.AuthenticationError) as told:
         client.models.list()
