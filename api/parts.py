@@ -13,6 +13,7 @@ from shared.housekeeper import Housekeeper
 from shared.ledger import Ledger
 from shared.lone import LoneJobs
 from shared.redis_replies import RedisReplies
+from shared.room_watch import RoomWatch
 
 OWNER = "default"
 """Everything belongs to one owner as long as there are no API keys."""
@@ -23,6 +24,7 @@ class Parts(msgspec.Struct, frozen=True):
     ledger: Ledger
     lone: LoneJobs
     files: Files
+    room: RoomWatch
     desk: Desk
     replies: RedisReplies
     catalogue: Catalogue

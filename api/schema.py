@@ -277,6 +277,10 @@ class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
     redis: str
     workers: int
+    room: Literal["ok", "no_submits", "no_calls", "unknown"] = Field(
+        "unknown",
+        description="What there is memory for: everything, only what was accepted, or only what was begun",
+    )
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.errors import StoreUnavailableError
+from shared.errors import NO_ROOM, StoreUnavailableError
 
 Role = Literal["api", "worker"]
 
@@ -42,7 +42,7 @@ def store_errors() -> Iterator[None]:
     except redis.exceptions.OutOfMemoryError as exc:
         raise StoreUnavailableError(
             "Redis has reached maxmemory and refuses to write; make room or raise maxmemory.",
-            code="insufficient_storage",
+            code=NO_ROOM,
             retry_after_s=5.0,
         ) from exc
     except redis.exceptions.NoScriptError:
@@ -59,7 +59,7 @@ def store_errors() -> Iterator[None]:
         if "OOM" in str(exc) or "maxmemory" in str(exc):
             raise StoreUnavailableError(
                 "Redis has reached maxmemory and refuses to write; make room or raise maxmemory.",
-                code="insufficient_storage",
+                code=NO_ROOM,
                 retry_after_s=5.0,
             ) from exc
         raise

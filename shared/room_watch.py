@@ -4,13 +4,20 @@ import threading
 import time
 from collections.abc import Callable
 
-from shared.errors import StoreUnavailableError
+from shared.errors import NO_ROOM, StoreUnavailableError
 from shared.logs import get_logger
-from shared.room import Room
+from shared.room import Room, State
 
 API_AGE_S = 0.5
 WORKER_AGE_S = 1.0
 RETRY_AFTER_S = 5.0
+
+_LEVELS: dict[State, str] = {
+    "ok": "everything goes on",
+    "unknown": "everything goes on",
+    "no_submits": "uploads and submits are refused",
+    "no_calls": "uploads and submits are refused, and no call to a provider begins",
+}
 
 _log = get_logger(__name__)
 
@@ -29,12 +36,11 @@ class RoomWatch:
         self._asking = threading.Lock()
 
     def now(self) -> Room:
-        """Raises StoreUnavailableError where Redis does not answer."""
+        """May ask Redis, so not for an event loop's own thread. Raises StoreUnavailableError where it does not answer."""
         known = self._known
-        if known is not None and self._now() - self._asked_at < self._max_age_s:
-            return known
-        if not self._asking.acquire(blocking=known is None):
-            assert known is not None  # noqa: S101  else it would have waited
+        if known is None:
+            return self._anew()
+        if self._now() - self._asked_at < self._max_age_s or not self._asking.acquire(blocking=False):
             return known
         try:
             return self._anew()
@@ -49,17 +55,16 @@ class RoomWatch:
         return room
 
     def check(self, *, jobs: int = 0, size: int = 0, fresh: bool = False) -> None:
-        """Before `jobs` or `size` bytes are taken in. May ask Redis, so not for an event loop's own thread.
+        """Before `jobs` or `size` bytes are taken in. `fresh` asks Redis in any case: for what is large.
 
-        `fresh` asks it in any case: for what is large. Raises StoreUnavailableError: with the code
-        `insufficient_storage` where what was promised to others would not fit any more.
+        Raises StoreUnavailableError: with the code NO_ROOM where what was promised to others would not fit any more.
         """
         room = self._anew() if fresh else self.now()
         if not room.takes(jobs=jobs, size=size):
             raise StoreUnavailableError(
                 "There is no room for this now: what is left is kept for the answers of jobs already accepted. Try again"
                 " later, delete files you no longer need, or have Redis' maxmemory raised.",
-                code="insufficient_storage",
+                code=NO_ROOM,
                 retry_after_s=RETRY_AFTER_S,
             )
 
@@ -73,15 +78,17 @@ class RoomWatch:
 
 def _tell(before: Room | None, room: Room) -> None:
     """One line for each change that somebody may have to act on."""
-    figures = {"used": room.used, "promised": room.promised, "maxmemory": room.maxmemory}
     for caution in room.cautions:
         if before is None or caution not in before.cautions:
             _log.warning("redis_unsafe", problem=caution)
-    if (before is None or before.takes()) and not room.takes():
-        _log.warning("room_short", then="uploads and submits are refused", **figures)
-    elif before is not None and not before.takes() and room.takes():
-        _log.info("room_again", **figures)
-    if (before is None or before.calls) and not room.calls:
-        _log.warning("room_gone", then="no call to a provider begins", **figures)
-    elif before is not None and not before.calls and room.calls:
-        _log.info("calls_go_on", **figures)
+    if room.state == ("ok" if before is None else before.state):
+        return
+    say = _log.info if room.state == "ok" else _log.warning
+    say(
+        "room",
+        state=room.state,
+        then=_LEVELS[room.state],
+        used=room.used,
+        promised=room.promised,
+        maxmemory=room.maxmemory,
+    )

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from api.parts import OWNER, FromApp, Parts
 from api.query import ascending_of, limit_of
 from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, parse
-from api.upload import Uploaded, receive
+from api.upload import Intake, Uploaded, receive
 from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
 from shared.ids import new_file_id
@@ -44,7 +44,8 @@ _FORM = {
 async def create_file(request: Request, parts: FromApp) -> FileObject:
     """Upload a `.jsonl` file of requests, one JSON object a line, with `purpose=batch`. Streams; up to 200 MB."""
     file_id = new_file_id()
-    uploaded = await receive(request, parts.files, file_id, max_bytes=parts.settings.max_file_bytes)
+    intake = Intake(parts.files, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
+    uploaded = await receive(request, intake)
     try:
         record = _record(file_id, uploaded, parts)
     except RequestError:
@@ -78,6 +79,7 @@ def _record(file_id: str, uploaded: Uploaded, parts: Parts) -> FileRecord:
         expires_at=created_at + (_expiry_s(uploaded.fields) or int(parts.settings.retention_s)),
         chunks=uploaded.chunks,
         chunk_bytes=CHUNK_BYTES,
+        lines=uploaded.lines,
     )
 
 

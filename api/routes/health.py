@@ -17,12 +17,13 @@ async def health(parts: FromApp) -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 def ready(parts: FromApp, response: Response) -> Readiness:
-    """Redis can be reached and written to. How many workers are alive stands in the body, not in the status."""
+    """Redis can be reached and written to. How many workers are alive, and what there is room for, stand in the body, not in the status."""
     try:
         parts.ledger.ping()
         workers = len(parts.ledger.workers())
+        room = parts.room.now().state
     except StoreUnavailableError as exc:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
         return Readiness(status="not_ready", redis=exc.message, workers=0)
-    return Readiness(status="ready", redis="ok", workers=workers)
+    return Readiness(status="ready", redis="ok", workers=workers, room=room)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {owner, fingerprint, caller} -> the id of a job of the same content whose callers have gone, or nothing
 local function gone(callers)
   for caller in string.gmatch(callers, '[^,]+') do
