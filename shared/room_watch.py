@@ -1,5 +1,6 @@
 """What a process knows of the store's room: asked for at most every so often, so that lone submits and calls cost nothing."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,10 @@ _log = get_logger(__name__)
 
 
 class RoomWatch:
-    """The room as it was at most `max_age_s` ago. One caller at a time asks the store anew; the others go by what is known."""
+    """The room as it was at most `max_age_s` ago. One caller asks the store anew; the others meanwhile wait for what it hears.
+
+    While the store is away it is asked no more often, and the room is as it was last known.
+    """
 
     def __init__(
         self, ask: Callable[[], Room], max_age_s: float, now: Callable[[], float] = time.monotonic
@@ -32,25 +36,38 @@ class RoomWatch:
         self._max_age_s = max_age_s
         self._now = now
         self._known: Room | None = None
-        self._asked_at = 0.0
+        self._away = ""
+        self._asked_at = -math.inf
         self._asking = threading.Lock()
 
     def now(self) -> Room:
-        """May ask Redis, so not for an event loop's own thread. Raises StoreUnavailableError where it does not answer."""
-        known = self._known
-        if known is None:
-            return self._anew()
-        if self._now() - self._asked_at < self._max_age_s or not self._asking.acquire(blocking=False):
-            return known
-        try:
-            return self._anew()
-        finally:
-            self._asking.release()
+        """May ask Redis, so not for an event loop's own thread. Raises StoreUnavailableError where it has never answered."""
+        return self._last() if self._lately else self._anew(by_all=True)
 
-    def _anew(self) -> Room:
-        self._asked_at = self._now()
-        room = self._ask()
-        before, self._known = self._known, room
+    @property
+    def _lately(self) -> bool:
+        return self._now() - self._asked_at < self._max_age_s and not self._asking.locked()
+
+    def _last(self) -> Room:
+        if self._known is None:
+            raise StoreUnavailableError(self._away)
+        return self._known
+
+    def _anew(self, *, by_all: bool = False) -> Room:
+        with self._asking:
+            if self._now() - self._asked_at < self._max_age_s:  # another has asked meanwhile
+                if by_all:
+                    return self._last()
+                if self._away:  # nobody has the time to find that out once more
+                    raise StoreUnavailableError(self._away)
+            self._asked_at = self._now()
+            try:
+                room = self._ask()
+            except StoreUnavailableError as exc:
+                self._away = exc.message
+                raise
+            self._away = ""
+            before, self._known = self._known, room
         _tell(before, room)
         return room
 

@@ -4,6 +4,9 @@ A hint that is not registered runs all the same, and one that is not forgotten c
 doubling a hint harms nothing (ops/docs/ledger.md).
 """
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 from kombu.transport import redis as transport
@@ -39,7 +42,27 @@ class HintQoS(transport.QoS):
             _log.debug("hint_not_forgotten")
             virtual.QoS.ack(self, delivery_tag)
 
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        try:
+            super().restore_visible(start, num, interval)
+        except OutOfMemoryError:
+            _log.debug("hints_not_swept")
+
+
+def _unless_full(refresh: Callable[[Any], None]) -> Callable[[Any], None]:
+    """kombu tries again within a second, and would log a traceback each time."""
+
+    @wraps(refresh)
+    def once(channel: Any) -> None:
+        with suppress(OutOfMemoryError):
+            refresh(channel)
+
+    return once
+
 
 def install() -> None:
-    """For every connection that this process makes from now on."""
+    """For every connection that this process makes from now on. To be called once."""
     transport.Channel.QoS = HintQoS
+    transport.Channel.maybe_refresh_binding_expiry = _unless_full(
+        transport.Channel.maybe_refresh_binding_expiry
+    )
