@@ -50,7 +50,7 @@ class HintQoS(transport.QoS):
 
 
 def _unless_full(refresh: Callable[[Any], None]) -> Callable[[Any], None]:
-    """kombu tries again within a second, and would log a traceback each time."""
+    """Without the traceback that would be logged each time: kombu tries again within a second."""
 
     @wraps(refresh)
     def once(channel: Any) -> None:
