@@ -106,6 +106,7 @@ class Housekeeper:
                 return
 
     def round(self) -> None:
+        self._room.calls()  # every process looks from its start on, and logs what it finds
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
             self._reap_lone()
             reaped = self._ledger.reap(most=MOST)

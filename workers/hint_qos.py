@@ -15,6 +15,8 @@ from redis.exceptions import OutOfMemoryError
 
 from shared.logs import get_logger
 
+_REFRESH = "maybe_refresh_binding_expiry"
+
 _log = get_logger(__name__)
 
 
@@ -63,6 +65,6 @@ def _unless_full(refresh: Callable[[Any], None]) -> Callable[[Any], None]:
 def install() -> None:
     """For every connection that this process makes from now on. To be called once."""
     transport.Channel.QoS = HintQoS
-    transport.Channel.maybe_refresh_binding_expiry = _unless_full(
-        transport.Channel.maybe_refresh_binding_expiry
-    )
+    refresh = getattr(transport.Channel, _REFRESH, None)
+    if refresh is not None:  # kombu's releases before 5.7 have none
+        setattr(transport.Channel, _REFRESH, _unless_full(refresh))

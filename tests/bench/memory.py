@@ -52,7 +52,7 @@ class Meter:
         self._before = self._used()
 
     def _used(self) -> int:
-        return int(self._client.info("memory")["used_memory"])  # type: ignore[index]
+        return int(self._client.info("memory")["used_memory"])
 
     def per_job(self) -> float:
         return (self._used() - self._before) / self._jobs
