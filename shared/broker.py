@@ -10,6 +10,7 @@ import msgspec
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
 
 from shared.config import Settings
 from shared.errors import ConfigError, HintError
@@ -115,7 +116,7 @@ class Hints:
                     queue(producer.channel).declare()
             with self._app.events.default_dispatcher() as dispatcher:
                 dispatcher.send("worker-heartbeat", retry=False)
-        except (OperationalError, OSError) as exc:
+        except (OperationalError, OSError, ResponseError) as exc:  # the last: Redis is full
             _log.warning("broker_away", error=type(exc).__name__)
 
     def send(self, refs: Iterable[str]) -> int:

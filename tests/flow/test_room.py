@@ -156,6 +156,8 @@ def test_cancel_and_delete_work_while_memory_is_full(stack_of_its_own: Stack) ->
             requests.delete(f"{stack.base_url}/jobs/{job}", timeout=5).raise_for_status()  # cancels it
             client.batches.cancel(batch.id)
             ended = wait_for_end(client, batch.id)
+            stack.kill_api()
+            stack.start_api()
             assert ended.status == "cancelled"
             assert len(outcomes(client, ended)) == 1000
             assert len(outcomes(client, client.batches.retrieve(first.id))) == 200
