@@ -24,6 +24,8 @@ from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_replies import RedisReplies
+from shared.redis_room import room_reader
+from shared.room_watch import API_AGE_S, RoomWatch
 
 _ABOUT = (
     "Submit LLM completions, one or fifty thousand, over OpenAI's own wire. Point the `base_url` of any OpenAI SDK at"
@@ -39,7 +41,9 @@ def make_parts(settings: Settings) -> Parts:
     prefix, name = settings.key_prefix, process_id()
     stores = Stores(RedisLedger(client, prefix), RedisLone(client, prefix), RedisFiles(client, prefix))
     hints = make_sender(settings)
-    desk = Desk(stores.lone, hints, name)
+    reader = room_reader(client, prefix, least_answer_bytes=settings.answer_bytes)
+    room = RoomWatch(reader, API_AGE_S)
+    desk = Desk(stores.lone, hints, name, room)
     return Parts(
         settings=settings,
         keyring=keyring,
@@ -47,10 +51,11 @@ def make_parts(settings: Settings) -> Parts:
         ledger=stores.ledger,
         lone=stores.lone,
         files=stores.files,
+        room=room,
         desk=desk,
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=desk.tick),
         catalogue=catalogue,
-        housekeeper=Housekeeper(stores, hints, settings, lambda: catalogue, name),
+        housekeeper=Housekeeper(stores, hints, settings, lambda: catalogue, name, room),
         version=importlib.metadata.version("llm-edge-agent"),
     )
 

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from shared.broker import Hints
-from shared.errors import StoreUnavailableError
+from shared.errors import NO_ROOM, StoreUnavailableError
 from shared.logs import get_logger
 from shared.lone import LONE, LoneJobs, NewJob, Reply
+from shared.room_watch import RoomWatch
 
 MOST = 128
 MOST_BYTES = 8 * 1024 * 1024
@@ -34,10 +35,11 @@ class _Entry(msgspec.Struct, frozen=True):
 class Desk:
     """One per API process; `name` is the process' id among all. `submit` and `expect` belong to the event loop."""
 
-    def __init__(self, lone: LoneJobs, hints: Hints, name: str) -> None:
+    def __init__(self, lone: LoneJobs, hints: Hints, name: str, room: RoomWatch) -> None:
         self.name = name
         self._lone = lone
         self._hints = hints
+        self._room = room
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._waiting: dict[str, set[asyncio.Future[str]]] = {}
         self._in_store: set[str] = set()  # of those waited for: about the others the store knows nothing yet
@@ -93,7 +95,8 @@ class Desk:
             try:
                 taken = self._submit([entry.job for entry in group])
             except StoreUnavailableError as exc:
-                self._strays += [entry.job.spec.id for entry in group]
+                if exc.code != NO_ROOM:  # then it is certain that nothing was taken in
+                    self._strays += [entry.job.spec.id for entry in group]
                 self._on_loop(_refuse, group, exc)
             except Exception as exc:  # noqa: BLE001  an edge: one request must not keep the others from being taken in
                 _log.exception("submit_failed", jobs=len(group))
@@ -119,10 +122,11 @@ class Desk:
 
     def _submit(self, jobs: list[NewJob]) -> list[float | None]:
         """Submitting is safe to repeat by the ids: a lost answer must not leave jobs that their callers do not know of."""
+        self._room.check(jobs=len(jobs), size=sum(len(job.body) for job in jobs))
         try:
             submitted, again = self._lone.submit(jobs), False
         except StoreUnavailableError as exc:
-            if exc.code == "insufficient_storage":
+            if exc.code == NO_ROOM:
                 raise
             submitted, again = self._lone.submit(jobs), True
         if submitted.hint or again:

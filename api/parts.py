@@ -15,6 +15,7 @@ from shared.housekeeper import Housekeeper
 from shared.ledger import Ledger
 from shared.lone import LoneJobs
 from shared.redis_replies import RedisReplies
+from shared.room_watch import RoomWatch
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class Parts(msgspec.Struct, frozen=True):
     ledger: Ledger
     lone: LoneJobs
     files: Files
+    room: RoomWatch
     desk: Desk
     replies: RedisReplies
     catalogue: Catalogue

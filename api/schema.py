@@ -274,11 +274,15 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`redis` and `workers` are null for those who may not look at the fleet."""
+    """All but `status` is null for those who may not look at the fleet."""
 
     status: Literal["ready", "not_ready"]
     redis: str | None
     workers: int | None
+    room: Literal["ok", "no_submits", "no_calls", "unknown"] | None = Field(
+        "unknown",
+        description="What there is memory for: everything, only what was accepted, or only what was begun",
+    )
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

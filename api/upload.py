@@ -1,6 +1,7 @@
 """Streaming multipart uploads: the file goes to the store chunk by chunk and never sits in memory, or on disk, whole."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -8,24 +9,30 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from shared.errors import RequestError, TooLargeError
+from shared.errors import NO_ROOM, EdgeError, RequestError, StoreUnavailableError, TooLargeError
 from shared.files import CHUNK_BYTES, Files
+from shared.room import PACKED
+from shared.room_watch import RoomWatch
 
 _WRITE_BYTES = 16 * CHUNK_BYTES
 _MAX_BOUNDARY = 70  # RFC 2046
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_HEADER_BYTES = 8 * 1024
 _DRAIN_BYTES = 512 * 1024 * 1024
-"""A file that is too large is read to its end up to here, so that the client hears why instead of a reset."""
+"""A file that is refused is read to its end up to here, so that the client hears why instead of a reset."""
+
+
+T = TypeVar("T")
 
 
 class Uploaded(msgspec.Struct, frozen=True):
-    """What came: the form's text fields, and the file's name, size in bytes and number of chunks."""
+    """What came: the form's text fields, and the file's name, size in bytes, number of chunks and of lines."""
 
     fields: dict[str, str]
     filename: str
     size: int
     chunks: int
+    lines: int
 
 
 class _Form:
@@ -121,50 +128,109 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
     )
 
 
-async def receive(request: Request, files: Files, file_id: str, *, max_bytes: int) -> Uploaded:
-    """Take in one upload as the chunks of `file_id`; nothing of it shows until it is published.
+class Intake:
+    """One file's bytes on their way to the store.
 
-    Raises RequestError for a form that is none or is cut short, TooLargeError beyond `max_bytes`; either way, and when
-    the client goes away, what was stored is discarded.
+    After a refusal (too large, no room) the rest is read and thrown away, so that the client hears why instead of a reset.
+    """
+
+    def __init__(self, files: Files, room: RoomWatch, file_id: str, *, max_bytes: int) -> None:
+        self.size = self.chunks = self.lines = 0
+        self.refusal: EdgeError | None = None
+        self._files = files
+        self._room = room
+        self._file_id = file_id
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._last = b"\n"
+
+    async def begin(self, announced: int) -> None:
+        """Whether there is room for a request of so many bytes; 0 where its size was not told."""
+        await self._unless_full(self._look, announced)
+
+    async def add(self, piece: bytes) -> bool:
+        """False where the client has sent so much in vain that it need not be heard out."""
+        self.size += len(piece)
+        self.lines += piece.count(b"\n")
+        self._last = piece[-1:] or self._last
+        if self.size > self._max_bytes:
+            self.refusal = TooLargeError(
+                f"The file has more than {self._max_bytes:,} bytes; split it into several.",
+                param="file",
+                code="file_too_large",
+            )
+        self._buffer += piece
+        while self.refusal is None and len(self._buffer) >= _WRITE_BYTES:
+            await self._unless_full(self._store, bytes(self._buffer[:_WRITE_BYTES]))
+            del self._buffer[:_WRITE_BYTES]
+        if self.refusal is not None:
+            self._buffer.clear()
+        return self.refusal is None or self.size <= _DRAIN_BYTES
+
+    async def end(self) -> None:
+        """Raises what the file was refused for."""
+        if self._buffer:
+            await self._unless_full(self._store, bytes(self._buffer))
+        if self.refusal is not None:
+            raise self.refusal
+        self.lines += self._last != b"\n"
+
+    async def discard(self) -> None:
+        await anyio.to_thread.run_sync(self._files.discard, self._file_id)
+
+    async def _unless_full(self, act: Callable[[T], None], what: T) -> None:
+        try:
+            await anyio.to_thread.run_sync(act, what)
+        except StoreUnavailableError as exc:
+            if exc.code != NO_ROOM:
+                raise
+            self.refusal = exc
+
+    def _look(self, announced: int) -> None:
+        self._room.check(size=int(announced * PACKED), fresh=True)
+
+    def _store(self, data: bytes) -> None:
+        self._room.check(size=int(len(data) * PACKED))
+        chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+        self._files.put(self._file_id, self.chunks, chunks)
+        self.chunks += len(chunks)
+
+
+async def receive(request: Request, intake: Intake) -> Uploaded:
+    """Take in one upload; nothing of it shows until it is published.
+
+    Raises RequestError for a form that is none or is cut short, TooLargeError, StoreUnavailableError where there is no
+    room; either way, and when the client goes away, what was stored is discarded.
     """
     try:
-        return await _receive(request, files, file_id, max_bytes)
+        return await _receive(request, intake)
     except BaseException:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(files.discard, file_id)
+            await intake.discard()
         raise
 
 
-async def _receive(request: Request, files: Files, file_id: str, max_bytes: int) -> Uploaded:
+async def _receive(request: Request, intake: Intake) -> Uploaded:
     form = _Form()
-    stored, size = 0, 0
-    buffer = bytearray()
+    await intake.begin(_announced(request))
     async for piece in _pieces(request, form):
-        size += len(piece)
-        if size > max_bytes:
-            buffer.clear()
-            if size > _DRAIN_BYTES:
-                break
-            continue
-        buffer += piece
-        while len(buffer) >= _WRITE_BYTES:
-            stored += await _store(files, file_id, stored, bytes(buffer[:_WRITE_BYTES]))
-            del buffer[:_WRITE_BYTES]
-    if size > max_bytes:
-        raise TooLargeError(
-            f"The file has more than {max_bytes:,} bytes; split it into several.",
-            param="file",
-            code="file_too_large",
-        )
+        if not await intake.add(piece):
+            break
+    if intake.refusal is not None:
+        raise intake.refusal
     if not form.ended:
         raise RequestError("The upload was cut short; send it again.", param="file", code="invalid_multipart")
     if form.filename is None:
         raise RequestError(
             "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
         )
-    if buffer:
-        stored += await _store(files, file_id, stored, bytes(buffer))
-    return Uploaded(form.fields, form.filename, size, stored)
+    await intake.end()
+    return Uploaded(form.fields, form.filename, intake.size, intake.chunks, intake.lines)
+
+
+def _announced(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 async def _pieces(request: Request, form: _Form) -> AsyncIterator[bytes]:
@@ -178,9 +244,3 @@ async def _pieces(request: Request, form: _Form) -> AsyncIterator[bytes]:
         raise RequestError(f"The form cannot be read: {exc}.", code="invalid_multipart") from exc
     except ClientDisconnect as exc:
         raise RequestError("The upload was cut short; send it again.", code="invalid_multipart") from exc
-
-
-async def _store(files: Files, file_id: str, first: int, data: bytes) -> int:
-    chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-    await anyio.to_thread.run_sync(files.put, file_id, first, chunks)
-    return len(chunks)

@@ -70,6 +70,7 @@ def celery_settings(settings: Settings, role: Role) -> dict[str, Any]:
         **_transport(settings, role),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # what Redis refuses (memory, a new master) must not end a worker
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,  # results live in the ledger

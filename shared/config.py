@@ -42,6 +42,7 @@ class Settings(RedisSettings):
     # bounds
     max_file_bytes: Annotated[int, Field(ge=1)] = Field(200 * 1024 * 1024, alias="LLM_EDGE_MAX_FILE_BYTES")
     max_batch_jobs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(50_000, alias="LLM_EDGE_MAX_BATCH_JOBS")
+    answer_bytes: Annotated[int, Field(ge=1)] = Field(2048, alias="LLM_EDGE_ANSWER_BYTES")
     retention_s: Annotated[float, Field(ge=60)] = Field(7 * 86400.0, alias="LLM_EDGE_RETENTION_S")
 
     # lone jobs

@@ -97,6 +97,10 @@ class UnavailableError(EdgeError):
         self.retry_after_s = retry_after_s
 
 
+NO_ROOM = "insufficient_storage"
+"""The code of a StoreUnavailableError that is about memory: nothing was written."""
+
+
 class StoreUnavailableError(UnavailableError):
     """Redis did not answer in time, or refused the write."""
 

@@ -15,7 +15,10 @@ Purpose = Literal["batch", "batch_output"]
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as a client sees it, and how it is cut. `chunk_bytes` is 0 where the chunks differ in size."""
+    """A file as a client sees it, and how it is cut. `chunk_bytes` is 0 where the chunks differ in size.
+
+    `lines`: of an uploaded file, how many jobs it has at most.
+    """
 
     v: int = 1
     id: str
@@ -27,17 +30,25 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int | None
     chunks: int
     chunk_bytes: int
+    lines: int = 0
 
 
 class Files(Protocol):
     """What api and workers may ask of the file store."""
 
     def put(
-        self, file_id: str, first: int, chunks: Sequence[bytes], *, unpublished_s: float = UNPUBLISHED_S
+        self,
+        file_id: str,
+        first: int,
+        chunks: Sequence[bytes],
+        *,
+        unpublished_s: float = UNPUBLISHED_S,
+        promised: bool = False,
     ) -> None:
         """Store chunks number `first`, `first + 1`, ...; an empty one is not stored.
 
         Nothing shows until `publish`; what is not published within `unpublished_s` of the last chunk is dropped.
+        `promised`: their room was promised when the jobs were accepted, so they are stored even where memory is full.
         """
         ...
 

@@ -23,8 +23,8 @@ def roll_up(spec: BatchSpec, number: int, *, ledger: Ledger, files: Files) -> bo
         return False
     output, errors = _compose(spec, segment, files)
     keep_s = spec.window_s + spec.retention_s
-    files.put(spec.output_file_id, number, [b"".join(output)], unpublished_s=keep_s)
-    files.put(spec.error_file_id, number, [b"".join(errors)], unpublished_s=keep_s)
+    files.put(spec.output_file_id, number, [b"".join(output)], unpublished_s=keep_s, promised=True)
+    files.put(spec.error_file_id, number, [b"".join(errors)], unpublished_s=keep_s, promised=True)
     ledger.roll_up(spec.id, number, output=_size(output), errors=_size(errors))
     return True
 

@@ -17,6 +17,7 @@ from shared.jobs import Chore
 from shared.ledger import Ledger
 from shared.logs import get_logger
 from shared.lone import LONE, LoneJobs
+from shared.room_watch import RoomWatch
 from shared.validate import validate
 
 CHORE_LEASE_S = 10.0
@@ -47,7 +48,9 @@ class Housekeeper:
         settings: Settings,
         catalogue: Callable[[], Catalogue],
         holder: str,
+        room: RoomWatch,
     ) -> None:
+        self._room = room
         self._ledger = stores.ledger
         self._lone = stores.lone
         self._files = stores.files
@@ -88,8 +91,10 @@ class Housekeeper:
         self.nudge(hungry=True)
 
     def _feed(self) -> None:
-        """Hand the fleet as many shards as it has room for; lone jobs first."""
+        """Hand the fleet as many shards as it has room for; lone jobs first. None while memory is full: they wait in the ledger."""
         self._hungry = False
+        if not self._room.calls():
+            return
         if self._lone_waits or self._lone.wants_hint():
             self._lone_waits = False
             self._hints.send([LONE])
@@ -101,6 +106,7 @@ class Housekeeper:
                 return
 
     def round(self) -> None:
+        self._room.calls()  # every process looks from its start on, and logs what it finds
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
             self._reap_lone()
             reaped = self._ledger.reap(most=MOST)

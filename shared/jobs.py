@@ -33,7 +33,10 @@ _TERMINAL = frozenset({BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EX
 
 
 class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller asked for: fixed at creation. The file ids of the answers are reserved here, shown when they exist."""
+    """What the caller asked for: fixed at creation. The file ids of the answers are reserved here, shown when they exist.
+
+    `lines` is how many jobs the input has at most; until it is validated, room is promised for so many answers.
+    """
 
     v: int = 1
     id: str
@@ -46,6 +49,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     retention_s: float
     output_file_id: str
     error_file_id: str
+    lines: int = 0
     metadata: dict[str, str] | None = None
     output_expires_after_s: int | None = None
 

@@ -24,6 +24,7 @@ class Keys:
     | windows, closing | zset | batches by deadline, and by the end of their grace |
     | alive, workers | zset, hash | heartbeats |
     | served | hash | provider -> when it last completed a job |
+    | answer | string | the average bytes of an answer |
     | leader | string | the process that reaps |
     | wr:WRITER | hash | the last `finish` of a writer and its answer |
     | f:ID, f:ID:c, f:ID:p | string, hash, zset | a file's record, its chunks, the batches that need it |
@@ -31,7 +32,8 @@ class Keys:
     | js:OWNER | zset | the owner's lone jobs, by id |
     | same:OWNER:FINGERPRINT | set | lone jobs of the same content, for requests that are repeated |
     | lone:now, lone:soon | list | lone jobs to be claimed: those whose callers wait, and the others |
-    | lone:later, lone:leases, lone:ends | zset | lone jobs by due time, by lease, by end of window or retention |
+    | lone:later, lone:leases | zset | lone jobs by due time, and by lease |
+    | lone:ends, lone:kept | zset | lone jobs that are open by the end of their window, and the others by that of their retention |
     | lone:c:TOKEN | list | the jobs of one claim |
     | lone:hinted, lone:token | string | until when a hint counts as outstanding; the claims so far |
     | replies:PROCESS | channel | how jobs ended, for the API process whose callers wait |

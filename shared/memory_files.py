@@ -18,7 +18,13 @@ class MemoryFiles:
         self._pins: dict[str, dict[str, float]] = {}
 
     def put(
-        self, file_id: str, first: int, chunks: Sequence[bytes], *, unpublished_s: float = UNPUBLISHED_S
+        self,
+        file_id: str,
+        first: int,
+        chunks: Sequence[bytes],
+        *,
+        unpublished_s: float = UNPUBLISHED_S,
+        promised: bool = False,  # noqa: ARG002  there is always room
     ) -> None:
         self._sweep()
         stored = {n: bytes(c) for n, c in enumerate(chunks, first) if c}

@@ -17,7 +17,7 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
-from shared.errors import StoreRefusedError, StoreUnavailableError
+from shared.errors import NO_ROOM, StoreRefusedError, StoreUnavailableError
 from shared.redis_refusals import refusal
 from shared.redis_url import Credentials, RedisServer, Tls
 
@@ -144,7 +144,7 @@ def _translated(exc: redis.exceptions.RedisError) -> StoreUnavailableError | Non
     if full or isinstance(exc, redis.exceptions.OutOfMemoryError):
         return StoreUnavailableError(
             "Redis has reached maxmemory and refuses to write; make room or raise maxmemory.",
-            code="insufficient_storage",
+            code=NO_ROOM,
             retry_after_s=5.0,
         )
     if (code := _code(exc)) is not None:

@@ -28,10 +28,21 @@ class RedisFiles:
         self._run = Scripts(client, prefix).run
 
     def put(
-        self, file_id: str, first: int, chunks: Sequence[bytes], *, unpublished_s: float = UNPUBLISHED_S
+        self,
+        file_id: str,
+        first: int,
+        chunks: Sequence[bytes],
+        *,
+        unpublished_s: float = UNPUBLISHED_S,
+        promised: bool = False,
     ) -> None:
         packed = {n: zstandard.compress(chunk, _LEVEL) for n, chunk in enumerate(chunks, first) if chunk}
         if not packed:
+            return
+        if promised:
+            sizes = [(n, len(chunk)) for n, chunk in packed.items()]
+            blob = b"".join(packed.values())
+            self._run("put_promised", id=file_id, seconds=int(unpublished_s), chunks=sizes, blob=blob)
             return
         key = self._keys.chunks(file_id)
         pipe = self._redis.pipeline(transaction=False)

@@ -9,7 +9,6 @@ import redis
 
 from shared import ledger as contract
 from shared.jobs import (
-    PENDING,
     SEGMENT,
     Batch,
     BatchSpec,
@@ -73,6 +72,7 @@ class RedisLedger:
             owner=spec.owner,
             spec=msgspec.json.encode(spec).decode(),
             window_s=spec.window_s,
+            lines=spec.lines,
         )
         batch = self.get(spec.id)
         assert batch is not None  # noqa: S101  just written, and kept for its window at least
@@ -155,17 +155,13 @@ class RedisLedger:
     def segment(self, batch_id: str, number: int) -> Segment:
         first = number * SEGMENT
         last = first + SEGMENT - 1
-        pipe = self._redis.pipeline(transaction=True)  # a batch may end, or be rolled up, in between
-        pipe.getrange(self._keys.states(batch_id), first, last)
-        pipe.hgetall(self._keys.results(batch_id, number))
-        pipe.getrange(self._keys.index(batch_id), first * _PLACE.size, (last + 1) * _PLACE.size - 1)
-        pipe.getbit(self._keys.rolled(batch_id), number)
-        with store_errors():
-            states, results, index, rolled = pipe.execute()
+        states, rows, index, rolled = self._run(
+            "segment", id=batch_id, segment=number, first=first, last=last
+        )
         return Segment(
             first=first,
             states=states.decode(),
-            results={int(job): line for job, line in results.items()},
+            results={int(job): line for job, line in zip(rows[::2], rows[1::2], strict=True)},
             slices=tuple(_PLACE.iter_unpack(index)),
             rolled_up=bool(rolled),
         )
@@ -306,7 +302,7 @@ class RedisLedger:
 
     def ping(self) -> None:
         with store_errors():
-            self._redis.set(self._keys.probe, PENDING, ex=60)
+            self._redis.delete(self._keys.probe)  # a write that a full server takes too
 
 
 def read_finished(raw: bytes) -> Finished:

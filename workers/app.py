@@ -11,6 +11,7 @@ from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
 from shared.redis_access import check_access
 from workers.bootsteps import BufferedEvents, SweepUnacked
+from workers.hint_qos import install as install_hint_qos
 from workers.runtime import Runtime
 from workers.tasks import register
 
@@ -51,6 +52,7 @@ def _check(sender: Any, **_: Any) -> None:
     """Before anything is forked or connected."""
     try:
         _settings()
+        install_hint_qos()
         _Process.pool = check_pool(_pool_of(sender))
         if _Process.pool == "gevent":
             _assert_patched()

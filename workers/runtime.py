@@ -17,6 +17,8 @@ from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
+from shared.redis_room import room_reader
+from shared.room_watch import WORKER_AGE_S, RoomWatch
 from workers.calls import Calls, Lane
 from workers.leases import Leases
 from workers.shard import Parts, Retry, run_lone, run_shard
@@ -44,8 +46,14 @@ class Runtime:
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
         self._leases = Leases(self._ledger, settings.lease_s, self._record)
         self._hints = Hints(app)
+        room = RoomWatch(room_reader(client), WORKER_AGE_S)
         self._housekeeper = Housekeeper(
-            Stores(self._ledger, lone, files), self._hints, settings, lambda: self._catalogue, self._holder
+            Stores(self._ledger, lone, files),
+            self._hints,
+            settings,
+            lambda: self._catalogue,
+            self._holder,
+            room,
         )
         self._parts = Parts(
             ledger=self._ledger,
@@ -56,6 +64,7 @@ class Runtime:
             leases=self._leases,
             call=self._transport.call,
             catalogue=lambda: self._catalogue,
+            room=room,
             stopping=threading.Event(),
             holder=self._holder,
             lease_s=settings.lease_s,

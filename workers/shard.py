@@ -15,6 +15,7 @@ from shared.jobs import Claim, Outcome, Slip, Split
 from shared.ledger import Held, Ledger
 from shared.logs import get_logger
 from shared.lone import LONE, MOST, LoneJobs
+from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
 from workers.execute import Call, Failed, Job, attempt, broken, given_up, input_gone
 from workers.leases import Leases
@@ -44,6 +45,7 @@ class Parts(msgspec.Struct, frozen=True):
     leases: Leases
     call: Call
     catalogue: Callable[[], Catalogue]
+    room: RoomWatch
     stopping: threading.Event
     holder: str
     lease_s: float
@@ -125,7 +127,7 @@ class ShardRun:
     # in a caller's thread
 
     def _work(self, job: Job) -> None:
-        if self._closing or self._parts.stopping.is_set() or self._parts.writer.stuck_s > STUCK_S:
+        if self._closing or _turned_away(self._parts):
             self._events.put(None)
             return
         try:
@@ -275,7 +277,8 @@ def run_lone(parts: Parts, retry: Retry, hint: Callable[[], None]) -> bool:
 
 
 def _turned_away(parts: Parts) -> bool:
-    return parts.stopping.is_set() or parts.writer.stuck_s > STUCK_S
+    """Whether no call may begin. What was not begun goes back to the ledger as it was, to be handed out again when it can run."""
+    return parts.stopping.is_set() or parts.writer.stuck_s > STUCK_S or not parts.room.calls()
 
 
 def _run(claim: Claim, parts: Parts, retry: Retry) -> None:

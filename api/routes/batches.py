@@ -57,9 +57,11 @@ def _create(wanted: BatchCreate, parts: Parts, owner: str) -> Batch:
         retention_s=parts.settings.retention_s,
         output_file_id=new_file_id(),
         error_file_id=new_file_id(),
+        lines=min(record.lines, parts.settings.max_batch_jobs),
         metadata=wanted.metadata,
         output_expires_after_s=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
+    parts.room.check(jobs=spec.lines, fresh=True)
     if not parts.files.pin(record.id, spec.id, time.time() + seconds + _PIN_BEYOND_S):
         find_file(parts, record.id, owner)  # it went away in between
     batch = _store(spec, parts)

@@ -14,7 +14,7 @@ from api.job_result import Answer
 from api.job_schema import JobObject
 from api.parts import FromApp, Parts
 from api.schema import ERRORS
-from shared.errors import NotFoundError, RequestError, TooLargeError
+from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.ids import new_job_id
 from shared.jobs import Fault
 from shared.lines import MAX_LINE_BYTES, check_body
@@ -74,7 +74,11 @@ async def _complete(request: Request, parts: Parts, owner: str, endpoint: str) -
     ended = parts.desk.expect(job_id or asked.job.spec.id, in_store=job_id is not None)
     if job_id is None:
         job_id = asked.job.spec.id
-        await parts.desk.submit(asked.job)
+        try:
+            await parts.desk.submit(asked.job)
+        except StoreUnavailableError:
+            ended.cancel()
+            raise
     elif await _has_ended(job_id, parts):
         ended.set_result("")
     return _response(await _outcome(job_id, ended, request, parts))

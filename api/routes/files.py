@@ -11,7 +11,7 @@ from api.caller import CallerOf
 from api.parts import FromApp, Parts
 from api.query import ascending_of, limit_of
 from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, parse
-from api.upload import Uploaded, receive
+from api.upload import Intake, Uploaded, receive
 from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
 from shared.ids import is_id, new_file_id
@@ -45,7 +45,8 @@ _FORM = {
 async def create_file(request: Request, parts: FromApp, caller: CallerOf) -> FileObject:
     """Upload a `.jsonl` file of requests, one JSON object a line, with `purpose=batch`. Streams; up to 200 MB."""
     file_id = new_file_id()
-    uploaded = await receive(request, parts.files, file_id, max_bytes=parts.settings.max_file_bytes)
+    intake = Intake(parts.files, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
+    uploaded = await receive(request, intake)
     try:
         record = _record(file_id, uploaded, parts, caller.owner)
     except RequestError:
@@ -79,6 +80,7 @@ def _record(file_id: str, uploaded: Uploaded, parts: Parts, owner: str) -> FileR
         expires_at=created_at + (_expiry_s(uploaded.fields) or int(parts.settings.retention_s)),
         chunks=uploaded.chunks,
         chunk_bytes=CHUNK_BYTES,
+        lines=uploaded.lines,
     )
 
 

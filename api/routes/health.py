@@ -18,7 +18,7 @@ async def health(parts: FromApp) -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 def ready(parts: FromApp, response: Response, caller: MaybeCaller) -> Readiness:
-    """Redis can be reached and written to. How many workers are alive stands in the body, not in the status.
+    """Redis can be reached and written to. How many workers are alive, and what there is room for, stand in the body, not in the status.
 
     Where there are keys, the body says more than the status only to an admin's key, and on METRICS_HOST.
     """
@@ -27,13 +27,14 @@ def ready(parts: FromApp, response: Response, caller: MaybeCaller) -> Readiness:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
     told = caller is not None and caller.admin
-    return found if told else Readiness(status=found.status, redis=None, workers=None)
+    return found if told else Readiness(status=found.status, redis=None, workers=None, room=None)
 
 
 def _look(parts: Parts) -> Readiness:
     try:
         parts.ledger.ping()
         workers = len(parts.ledger.workers())
+        room = parts.room.now().state
     except StoreUnavailableError as exc:
         return Readiness(status="not_ready", redis=exc.message, workers=0)
-    return Readiness(status="ready", redis="ok", workers=workers)
+    return Readiness(status="ready", redis="ok", workers=workers, room=room)

@@ -13,6 +13,7 @@ from shared.errors import StoreRefusedError, StoreUnavailableError
 from shared.redis_client import connect, store_errors
 from shared.redis_tls import tls_refusal
 from shared.redis_url import RedisServer
+from shared.room import NO_MAXMEMORY, evicts
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,9 @@ def judge(server: RedisServer, info: Mapping[str, Any]) -> Findings:
         faults.append(f"{shown}: is a cluster; Celery needs a standalone server (or Sentinel)")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
-        faults.append(
-            f"{shown}: maxmemory-policy is {policy}, which loses accepted jobs when memory is short; set it to noeviction"
-        )
+        faults.append(f"{shown}: {evicts(policy)}")
     if not int(info.get("maxmemory", 0)):
-        warnings.append(f"{shown}: no maxmemory is set, so the server may use all of the machine's memory")
+        warnings.append(f"{shown}: {NO_MAXMEMORY}")
     if not int(info.get("aof_enabled", 0)):
         warnings.append(
             f"{shown}: the append-only file is off, so a restart of the server may lose accepted jobs"

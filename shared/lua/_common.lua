@@ -1,4 +1,4 @@
--- Stands before every script. ARGV[1] is the fleet's key prefix, ARGV[2] the arguments as one msgpack map, ARGV[3] bytes.
+-- Stands before every script, below its flags. ARGV[1] is the fleet's key prefix, ARGV[2] the arguments as one msgpack map, ARGV[3] bytes.
 -- Redis' own TIME is the only clock. Key names: shared/keys.py.
 local P = ARGV[1] .. ':'
 local A = cmsgpack.unpack(ARGV[2])
@@ -118,6 +118,14 @@ end
 -- who has the batch's chore now?
 local function has_chore(id, token)
   return tonumber(call('HGET', batch_key(id), 'chore_token') or '-1') == token
+end
+
+-- the average bytes of an answer, over about the last thousand: what room is promised by (shared/room.py)
+local function average_answers(count, bytes)
+  if count == 0 then return end
+  local mean = bytes / count
+  local before = tonumber(call('GET', P .. 'answer') or '') or mean
+  call('SET', P .. 'answer', string.format('%.3f', before + (mean - before) * math.min(1, count / 1000)))
 end
 
 -- a job's history after it leaves its shard to wait; A: kind, charged, provider, anew (as jobs.Split)

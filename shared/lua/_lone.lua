@@ -48,7 +48,8 @@ local function end_job(id, status, line, t)
   call('HDEL', key, 'body', 'history')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
-  call('ZADD', L .. 'ends', stamp(t + tonumber(heard and j[3] or j[2])), id)
+  call('ZREM', L .. 'ends', id)
+  call('ZADD', L .. 'kept', stamp(t + tonumber(heard and j[3] or j[2])), id)
   if j[4] ~= '' and (heard or line == '') then call('SREM', j[4], id) end
   for caller in string.gmatch(j[1], '[^,]+') do
     news[caller] = news[caller] or {}

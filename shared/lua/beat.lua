@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, record, capacity, timeout_s}; without a record the worker says goodbye
 local t = now()
 if A.record then

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, grace_s} -> 1 where the batch is cancelling now
 local key = batch_key(A.id)
 local status = call('HGET', key, 'status')

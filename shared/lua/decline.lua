@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {ref}: no room for it here
 local key, id = shard_key(A.ref)
 local s = call('HMGET', key, 'state', 'jobs', 'due')

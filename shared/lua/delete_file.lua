@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id} -> 1, or 0 where there is no such file
 local key = P .. 'f:' .. A.id
 local record = call('GET', key)

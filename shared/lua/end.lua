@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, token, segment} -> 1 or 0
 local key = batch_key(A.id)
 if not has_chore(A.id, A.token) then return 0 end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, writer, serial, outcomes = {{job, ok, line, provider, in, cached, out, reasoning, cost_nanos|false, ref, token}, ...}, segment, writer_ttl_s}
 -- -> msgpack {accepted = '110', segments = '0,3', open = bool, hungry = bool}
 local writer = P .. 'wr:' .. A.writer
@@ -6,7 +7,7 @@ if w[1] and tonumber(w[1]) == A.serial then return w[2] end
 local key = batch_key(A.id)
 local exists = call('EXISTS', key) == 1
 local accepted, touched = {}, {}
-local done, failed, sums, served, held = 0, 0, {}, {}, {}
+local done, failed, bytes, sums, served, held = 0, 0, 0, {}, {}, {}
 
 local function add(provider, field, n)
   if n ~= 0 then
@@ -24,7 +25,7 @@ for i, o in ipairs(A.outcomes) do
     call('HDEL', key .. ':at', job)
     touched[segment] = true
     accepted[i] = '1'
-    if ok then done = done + 1 else failed = failed + 1 end
+    if ok then done, bytes = done + 1, bytes + #o[3] else failed = failed + 1 end
     if o[10] ~= '' then
       local h = held[o[10]] or { token = o[11], n = 0 }
       h.n = h.n + 1
@@ -73,6 +74,7 @@ end
 if exists then
   for name, n in pairs(sums) do redis.pcall('HINCRBY', key .. ':ta', name, string.format('%.0f', n)) end
 end
+average_answers(done, bytes)
 local t = stamp(now())
 for provider in pairs(served) do call('HSET', P .. 'served', provider, t) end
 local hungry = (call('EXISTS', P .. 'active') == 1 or call('EXISTS', P .. 'ready') == 1)

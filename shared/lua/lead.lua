@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {holder, for_ms} -> 1 where the holder leads
 local leader = call('GET', P .. 'leader')
 if leader and leader ~= A.holder then return 0 end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {owner, fingerprint, caller} -> the id of a job of the same content whose callers have gone, or nothing
 local same = P .. 'same:' .. A.owner .. ':' .. A.fingerprint
 for _, id in ipairs(call('SMEMBERS', same)) do

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, caller, cancel, same_s}; who leaves as the result comes has not heard it: it stays to be found by its repetition
 local key = job_key(A.id)
 local j = call('HMGET', key, 'status', 'callers', 'same', 'line')

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {most} -> {recovered, expired, removed, left}
 local t = now()
 local recovered, expired, removed = 0, 0, 0
@@ -15,17 +16,21 @@ for _, id in ipairs(over) do
 end
 local due = call('ZRANGEBYSCORE', L .. 'ends', '-inf', stamp(t), 'LIMIT', 0, A.most)
 for _, id in ipairs(due) do
-  local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'spec')
-  if j[1] and not ended(j[1]) then
+  local status = call('HGET', job_key(id), 'status')
+  if status and not ended(status) then
     end_job(id, 'expired', '', t)
     expired = expired + 1
   else
-    if j[2] then call('ZREM', P .. 'js:' .. cjson.decode(j[2]).owner, id) end
-    call('DEL', key)
     call('ZREM', L .. 'ends', id)
-    removed = removed + 1
   end
 end
+local old = call('ZRANGEBYSCORE', L .. 'kept', '-inf', stamp(t), 'LIMIT', 0, A.most)
+for _, id in ipairs(old) do
+  local spec = call('HGET', job_key(id), 'spec')
+  if spec then call('ZREM', P .. 'js:' .. cjson.decode(spec).owner, id) end
+  call('DEL', job_key(id))
+  call('ZREM', L .. 'kept', id)
+  removed = removed + 1
+end
 tell()
-return { recovered, expired, removed, (#over == A.most or #due == A.most) and 1 or 0 }
+return { recovered, expired, removed, math.max(#over, #due, #old) == A.most and 1 or 0 }

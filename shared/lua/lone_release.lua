@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {token} -> 1, or 0 where the lease was lost; jobs that have not ended go back to the front
 local list = L .. 'c:' .. A.token
 local ids = call('LRANGE', list, 0, -1)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {tokens, lease_s} -> one of h, l for each
 local t = now()
 local out = {}

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {token, jobs, delay_s, kind, provider, charged, anew} -> how many left the claim to wait for their due time
 local t = now()
 local moved = 0

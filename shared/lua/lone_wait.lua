@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, caller} -> 1 where there is such a job
 local key = job_key(A.id)
 local j = call('HMGET', key, 'status', 'callers')

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, owner, record, expires_at|false}
 local key = P .. 'f:' .. A.id
 call('SET', key, A.record)

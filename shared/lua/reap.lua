@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {most, heartbeat_timeout_s, grace_s} -> {recovered, rehinted, woken, expired, workers_lost}
 local t = now()
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, token, errors} -> 1 or 0
 local key = batch_key(A.id)
 local b = call('HMGET', key, 'status', 'closing')

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {ref, token} -> 1, or 0 where the lease was lost
 local key, id = shard_key(A.ref)
 if not holds(key, A.token) then return 0 end

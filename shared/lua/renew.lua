@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {held = {{ref, token}, ...}, lease_s} -> one of h, c, l for each
 local t = now()
 local out = {}

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, segment, first, last, output = {lines, bytes}, errors = {lines, bytes}} -> 1 or 0
 local key = batch_key(A.id)
 local states = call('GETRANGE', key .. ':st', A.first, A.last)

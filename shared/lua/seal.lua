@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, token, first, last} -> 1 or 0: what is pending ends as the batch does
 local key = batch_key(A.id)
 if not has_chore(A.id, A.token) then return 0 end

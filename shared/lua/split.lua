@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {ref, token, jobs, kind, delay_s, provider, charged, anew, overdue_s} -> the new shard's ref, or nothing
 local key, id = shard_key(A.ref)
 if not holds(key, A.token) then return false end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {lease_s} -> {id, kind, token} or nothing
 local t = now()
 while true do

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- {id, batch}: contents nobody needs any more go with the last pin
 local key = P .. 'f:' .. A.id
 call('ZREM', key .. ':p', A.batch)

@@ -16,6 +16,7 @@ from shared.ledger import Ledger
 from shared.memory_ledger import MemoryLedger
 from shared.redis_client import connect
 from shared.redis_ledger import RedisLedger
+from shared.redis_room import room_reader
 from shared.redis_url import parse_redis_url
 
 _names = itertools.count()
@@ -36,6 +37,10 @@ class Door:
         """The fleet's load as counted, and as the shards add up to."""
         raise NotImplementedError
 
+    def open_jobs(self) -> int:
+        """How many answers have their room promised."""
+        raise NotImplementedError
+
 
 class MemoryDoor(Door):
     def __init__(self) -> None:
@@ -52,6 +57,11 @@ class MemoryDoor(Door):
         held = [s for s in shards if s.state in {"hinted", "leased"}]
         return self._memory.load, sum(s.counted for s in held)
 
+    def open_jobs(self) -> int:
+        """The twin keeps no such figure; its states are the model."""
+        batches = self._memory._batches.values()
+        return sum(len(b.pending(range(b.view.total))) for b in batches if not b.closing)
+
 
 class ValkeyDoor(Door):
     url: ClassVar[str]
@@ -60,6 +70,10 @@ class ValkeyDoor(Door):
         self._prefix = f"p{next(_names)}"
         self._redis: Any = connect(parse_redis_url(self.url), role="worker", max_connections=4)
         self.ledger = RedisLedger(self._redis, self._prefix)
+        self._room = room_reader(self._redis, self._prefix, least_answer_bytes=1)
+
+    def open_jobs(self) -> int:
+        return self._room().open_jobs
 
     def lapse(self) -> None:
         for name in ("leases", "hints", "later"):
@@ -188,6 +202,12 @@ class Fleet(RuleBasedStateMachine):
         counted, summed = self.door.loads()
         assert counted == summed
 
+    @invariant()
+    def room_is_promised_to_every_job_without_an_outcome(self) -> None:
+        still = [b for b in self.totals if b not in self.cancelled]
+        ended = sum(b in still for b, _ in self.first)
+        assert self.door.open_jobs() == sum(self.totals[b] for b in still) - ended
+
     def _batch(self, batch_id: str) -> Batch:
         batch = self.ledger.get(batch_id)
         assert batch is not None
@@ -215,6 +235,7 @@ class Fleet(RuleBasedStateMachine):
             assert batch.completed + batch.failed == batch.total == total
             assert batch.spec.id in self.cancelled or len(mine) == total
         assert self.door.loads() == (0, 0)
+        assert self.door.open_jobs() == 0
 
     def _end_all(self) -> Iterator[Batch]:
         for batch_id, total in self.totals.items():

@@ -204,7 +204,10 @@ def test_what_each_provider_did_is_told(client: OpenAI, stack: Stack) -> None:
 def test_health_and_docs(stack: Stack) -> None:
     assert requests.get(f"{stack.url}/health", timeout=5).json()["status"] == "ok"
     ready = requests.get(f"{stack.url}/health/ready", timeout=5)
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "redis": "ok", "workers": 2})
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ready", "redis": "ok", "workers": 2, "room": "ok"},
+    )
     assert requests.get(f"{stack.url}/docs", timeout=5).ok
     spec = requests.get(f"{stack.url}/openapi.json", timeout=5).json()
     assert {"/v1/files", "/v1/batches", "/v1/batches/{batch_id}/cancel"} <= set(spec["paths"])

@@ -11,6 +11,8 @@ from shared.broker import Hints
 from shared.clock import ManualClock
 from shared.lone import NewJob, Submitted
 from shared.memory_lone import MemoryLone
+from shared.room import Room
+from shared.room_watch import API_AGE_S, RoomWatch
 
 
 class NoHints(Hints):
@@ -37,7 +39,7 @@ class SlowStore(MemoryLone):
 
 def test_a_job_on_its_way_into_the_store_is_not_taken_for_one_that_has_ended() -> None:
     store, new = SlowStore(), job(caller="api1")
-    desk = Desk(store, NoHints(), "api1")
+    desk = Desk(store, NoHints(), "api1", RoomWatch(Room, API_AGE_S))
 
     async def run() -> str:
         desk.start()
