@@ -17,6 +17,7 @@ from shared.config import Settings
 from shared.housekeeper import Housekeeper, Stores
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_idempotency import RedisIdempotency
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_replies import RedisReplies
@@ -40,6 +41,7 @@ def make_parts(settings: Settings) -> Parts:
         ledger=stores.ledger,
         lone=stores.lone,
         files=stores.files,
+        idempotency=RedisIdempotency(client, prefix),
         desk=desk,
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=desk.tick),
         catalogue=catalogue,

@@ -1,6 +1,7 @@
 """Streaming multipart uploads: the file goes to the store chunk by chunk and never sits in memory, or on disk, whole."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import anyio.to_thread
 import msgspec
@@ -9,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from shared.errors import RequestError, TooLargeError
-from shared.files import CHUNK_BYTES, Files
+from shared.files import CHUNK_BYTES
 
 _WRITE_BYTES = 16 * CHUNK_BYTES
 _MAX_BOUNDARY = 70  # RFC 2046
@@ -17,6 +18,14 @@ _MAX_FIELD_BYTES = 16 * 1024
 _MAX_HEADER_BYTES = 8 * 1024
 _DRAIN_BYTES = 512 * 1024 * 1024
 """A file that is too large is read to its end up to here, so that the client hears why instead of a reset."""
+
+
+class Sink(Protocol):
+    """Where the chunks go: `shared.files.Files`, or what stands before it."""
+
+    def put(self, file_id: str, first: int, chunks: Sequence[bytes]) -> None: ...
+
+    def discard(self, file_id: str) -> None: ...
 
 
 class Uploaded(msgspec.Struct, frozen=True):
@@ -121,7 +130,7 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
     )
 
 
-async def receive(request: Request, files: Files, file_id: str, *, max_bytes: int) -> Uploaded:
+async def receive(request: Request, files: Sink, file_id: str, *, max_bytes: int) -> Uploaded:
     """Take in one upload as the chunks of `file_id`; nothing of it shows until it is published.
 
     Raises RequestError for a form that is none or is cut short, TooLargeError beyond `max_bytes`; either way, and when
@@ -135,7 +144,7 @@ async def receive(request: Request, files: Files, file_id: str, *, max_bytes: in
         raise
 
 
-async def _receive(request: Request, files: Files, file_id: str, max_bytes: int) -> Uploaded:
+async def _receive(request: Request, files: Sink, file_id: str, max_bytes: int) -> Uploaded:
     form = _Form()
     stored, size = 0, 0
     buffer = bytearray()
@@ -180,7 +189,7 @@ async def _pieces(request: Request, form: _Form) -> AsyncIterator[bytes]:
         raise RequestError("The upload was cut short; send it again.", code="invalid_multipart") from exc
 
 
-async def _store(files: Files, file_id: str, first: int, data: bytes) -> int:
+async def _store(files: Sink, file_id: str, first: int, data: bytes) -> int:
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     await anyio.to_thread.run_sync(files.put, file_id, first, chunks)
     return len(chunks)

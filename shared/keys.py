@@ -30,6 +30,7 @@ class Keys:
     | j:ID | hash | a lone job: spec, body, status, times, who waits, its result line |
     | js:OWNER | zset | the owner's lone jobs, by id |
     | same:OWNER:FINGERPRINT | set | lone jobs of the same content, for requests that are repeated |
+    | once:OWNER:NAME | string | fingerprint and id of what was made under an idempotency key |
     | lone:now, lone:soon | list | lone jobs to be claimed: those whose callers wait, and the others |
     | lone:later, lone:leases, lone:ends | zset | lone jobs by due time, by lease, by end of window or retention |
     | lone:c:TOKEN | list | the jobs of one claim |
@@ -79,6 +80,9 @@ class Keys:
 
     def jobs(self, owner: str) -> str:
         return f"{self.prefix}:js:{owner}"
+
+    def once(self, owner: str, name: str) -> str:
+        return f"{self.prefix}:once:{owner}:{name}"
 
     def replies(self, process: str) -> str:
         return f"{self.prefix}:replies:{process}"
