@@ -74,7 +74,7 @@ class GoneError(RequestError):
     """What the request's key has made before is not there any more."""
 
     status = 410
-    default_code = "gone"
+    default_code = "idempotent_result_gone"
 
 
 class KeyReusedError(RequestError):

@@ -79,11 +79,11 @@ async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
         if made is not None:
             return await _again(made, asked, request, parts)
     job = _new_job(asked, parts)
-    if not asked.waits:
-        taken = await parts.desk.submit(job)
-        if taken.id != job.spec.id:
-            return await _again(taken.id, asked, request, parts)
-        return _accepted(job.spec, taken.at or (await _found(taken.id, parts)).created_at)
+    return await (_wait if asked.waits else _hand_in)(job, asked, request, parts)
+
+
+async def _wait(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
+    """The job's result, or that of the job which the same request has made before."""
     job_id = await _earlier(asked, job, parts)
     ended = parts.desk.expect(job_id or job.spec.id)
     if job_id is None:
@@ -97,8 +97,16 @@ async def _complete(request: Request, parts: Parts, endpoint: str) -> Response:
     return _response(await _outcome(job_id, ended, asked, request, parts))
 
 
+async def _hand_in(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
+    """Where the job's result will be found."""
+    taken = await parts.desk.submit(job)
+    if taken.id != job.spec.id:
+        return await _again(taken.id, asked, request, parts)
+    return _accepted(job.spec, taken.at or (await _found(taken.id, parts)).created_at)
+
+
 async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> Response:
-    """The answer of the job that the request's key has made before, as its first caller gets or got it."""
+    """The answer about the job that the request's key has made before, as its first caller gets or got it."""
     if asked.waits:
         ended = parts.desk.expect(job_id)
         job = await anyio.to_thread.run_sync(parts.lone.wait, job_id, parts.desk.name)

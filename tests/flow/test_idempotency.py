@@ -2,8 +2,6 @@
 
 import asyncio
 import io
-import socket
-import uuid
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,10 +10,9 @@ import pytest
 import requests
 from openai import AsyncOpenAI, OpenAI
 from support.batches import CHAT, jsonl, lines, upload, wait_for_end
+from support.keyed import MODEL, chat, create, headers, list_all, messages, post, send
 from support.stack import Stack, running_stack
-from support.waiting import wait_for
 
-MODEL = "gpt-4o-mini"
 MANY = 100
 
 
@@ -36,30 +33,6 @@ def client(stack: Stack) -> Iterator[OpenAI]:
     stack.simulator.reset()
     with stack.client as client:
         yield client
-
-
-def headers(key: str | None = None, **more: str) -> dict[str, str]:
-    return {"Idempotency-Key": key or str(uuid.uuid4()), **more}
-
-
-def messages(text: str) -> Any:
-    return [{"role": "user", "content": text}]
-
-
-def post(stack: Stack, path: str, body: Any, head: dict[str, str]) -> requests.Response:
-    return requests.post(f"{stack.base_url}{path}", json=body, headers=head, timeout=30)
-
-
-def chat(text: str) -> dict[str, Any]:
-    return {"model": MODEL, "messages": messages(text)}
-
-
-def create(file_id: str, **more: Any) -> dict[str, Any]:
-    return {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h", **more}
-
-
-def list_all(stack: Stack, what: str) -> list[str]:
-    return [row["id"] for row in requests.get(f"{stack.base_url}/{what}?limit=100", timeout=5).json()["data"]]
 
 
 def refused(answer: requests.Response) -> tuple[int, str]:
@@ -157,34 +130,24 @@ def test_another_request_with_the_same_key_is_refused(client: OpenAI, stack: Sta
     with pytest.raises(openai.UnprocessableEntityError) as told:
         client.chat.completions.create(model=MODEL, messages=messages("two"), extra_headers=head)
     assert told.value.code == "idempotency_key_reused"
-    form = {"files": {"file": ("in.jsonl", b"{}\n")}, "data": {"purpose": "batch"}}
     reused = (422, "idempotency_key_reused")
     assert refused(post(stack, "/completions", {"model": MODEL, "prompt": "one"}, head)) == reused
     assert refused(post(stack, "/batches", create("file-x"), head)) == reused
-    assert (
-        refused(requests.post(f"{stack.base_url}/files", headers=head, timeout=5, **cast("Any", form)))
-        == reused
-    )
+    assert refused(send(stack, head)) == reused
     assert len(stack.simulator.calls()) == 1
 
 
 def test_other_content_of_a_file_or_a_batch_is_another_request(client: OpenAI, stack: Stack) -> None:
-    head = headers()
-
-    def send(name: str, data: bytes) -> requests.Response:
-        form = {"files": {"file": (name, data)}, "data": {"purpose": "batch"}}
-        return requests.post(f"{stack.base_url}/files", headers=head, timeout=5, **cast("Any", form))
-
-    first = send("in.jsonl", b"{}\n")
-    assert send("in.jsonl", b"{}\n").json() == first.json()
-    assert refused(send("in.jsonl", b"[]\n")) == (422, "idempotency_key_reused")
-    assert refused(send("other.jsonl", b"{}\n")) == (422, "idempotency_key_reused")
+    head, reused = headers(), (422, "idempotency_key_reused")
+    assert send(stack, head).json() == send(stack, head).json()
+    assert refused(send(stack, head, data=b"[]\n")) == reused
+    assert refused(send(stack, head, name="other.jsonl")) == reused
     file_id, head = upload(client, jsonl(lines(1))), headers()
     assert post(stack, "/batches", create(file_id), head).ok
     reordered = dict(reversed(create(file_id).items()))
     assert post(stack, "/batches", reordered, head).headers["idempotent-replayed"] == "true"
     changed = post(stack, "/batches", create(file_id, metadata={"a": "b"}), head)
-    assert refused(changed) == (422, "idempotency_key_reused")
+    assert refused(changed) == reused
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/batches", "/files"])
@@ -204,7 +167,8 @@ def test_the_longest_key_and_any_printable_character_will_do(client: OpenAI) -> 
         assert found[0] == found[1]
 
 
-def test_what_is_refused_pins_nothing(client: OpenAI, stack: Stack) -> None:
+@pytest.mark.usefixtures("client")
+def test_what_is_refused_pins_nothing(stack: Stack) -> None:
     head = headers()
     assert post(stack, "/chat/completions", {"model": MODEL}, head).status_code == 400
     assert post(stack, "/batches", create("file-unknown"), head).status_code == 404
@@ -233,7 +197,8 @@ def test_respond_async_is_answered_the_same_and_its_result_can_be_waited_for(
     assert len(stack.simulator.calls()) == 1
 
 
-def test_a_failed_job_is_answered_the_same(client: OpenAI, stack: Stack) -> None:
+@pytest.mark.usefixtures("client")
+def test_a_failed_job_is_answered_the_same(stack: Stack) -> None:
     stack.simulator.patch(rules=[{"match": "^bad", "status": 400, "times": 1}])
     head = headers()
     first, again = (post(stack, "/chat/completions", chat("bad"), head) for _ in range(2))
@@ -253,7 +218,7 @@ def test_a_caller_who_leaves_finds_the_result_later(client: OpenAI, stack: Stack
 
 
 def test_what_was_deleted_is_gone_for_its_key_too(client: OpenAI, stack: Stack) -> None:
-    gone = (410, "gone")
+    gone = (410, "idempotent_result_gone")
     head = headers()
     made = post(stack, "/chat/completions", chat("away with it"), head)
     assert requests.delete(f"{stack.base_url}/jobs/{made.headers['x-llm-edge-job']}", timeout=5).json()[
@@ -264,11 +229,9 @@ def test_what_was_deleted_is_gone_for_its_key_too(client: OpenAI, stack: Stack) 
         refused(post(stack, "/chat/completions", chat("away with it"), {**head, "Prefer": "respond-async"}))
         == gone
     )
-    form: Any = {"files": {"file": ("in.jsonl", b"{}\n")}, "data": {"purpose": "batch"}, "timeout": 5}
     head = headers()
-    file_id = requests.post(f"{stack.base_url}/files", headers=head, **form).json()["id"]
-    client.files.delete(file_id)
-    assert refused(requests.post(f"{stack.base_url}/files", headers=head, **form)) == gone
+    client.files.delete(send(stack, head).json()["id"])
+    assert refused(send(stack, head)) == gone
 
 
 def test_a_batch_outlives_its_input_file_for_its_key(client: OpenAI, stack: Stack) -> None:
@@ -289,72 +252,3 @@ def test_what_the_sdk_repeats_makes_no_second_batch_but_what_is_meant_does(
     assert repeated.headers["idempotent-replayed"] == "true"
     changed = post(stack, "/batches", create(file_id, metadata={"n": "3"}), {"x-stainless-retry-count": "2"})
     assert changed.json()["id"] not in {one.json()["id"], two.json()["id"]}
-
-
-def send_unread(stack: Stack, path: str, body: bytes, head: dict[str, str]) -> socket.socket:
-    """A request whose answer nobody reads."""
-    more = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-    caller = socket.create_connection(("127.0.0.1", stack.port), timeout=5)
-    caller.sendall(
-        f"POST /v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
-        + body
-    )
-    return caller
-
-
-def test_an_api_killed_before_its_answer_is_read_doubles_and_loses_nothing(stack: Stack) -> None:
-    stack.simulator.reset()
-    with stack.client as client:
-        file_id = upload(client, jsonl(lines(2)))
-        for keyed in (True, False):
-            before = set(list_all(stack, "batches"))
-            head = headers() if keyed else {"x-stainless-retry-count": "0"}
-            body = _json(create(file_id))
-            with send_unread(stack, "/batches", body, head):
-                wait_for(lambda: _batches(stack) - before, 10, "the batch")  # noqa: B023
-                stack.kill_api()
-            stack.start_api()
-            again = requests.post(
-                f"{stack.base_url}/batches",
-                data=body,
-                headers=head if keyed else {"x-stainless-retry-count": "1"},
-                timeout=10,
-            )
-            assert again.headers["idempotent-replayed"] == "true"
-            assert set(list_all(stack, "batches")) - before == {again.json()["id"]}
-            assert wait_for_end(client, again.json()["id"]).status == "completed"
-
-
-def test_an_api_killed_at_any_moment_doubles_and_loses_nothing(stack: Stack) -> None:
-    """Whatever the request had come to: the same key again makes one job, one batch, one file."""
-    stack.simulator.reset()
-    with stack.client as client:
-        file_id = upload(client, jsonl(lines(1)))
-    before = {what: set(list_all(stack, what)) for what in ("jobs", "batches")}
-    head, bodies = headers(), {"jobs": _json(chat("killed")), "batches": _json(create(file_id))}
-    with (
-        send_unread(stack, "/chat/completions", bodies["jobs"], {**head, "Prefer": "respond-async"}),
-        send_unread(stack, "/batches", bodies["batches"], {"Idempotency-Key": head["Idempotency-Key"] + "b"}),
-    ):
-        stack.kill_api()
-    stack.start_api()
-    job = requests.post(f"{stack.base_url}/chat/completions", data=bodies["jobs"], headers=head, timeout=30)
-    batch = requests.post(
-        f"{stack.base_url}/batches",
-        data=bodies["batches"],
-        headers={"Idempotency-Key": head["Idempotency-Key"] + "b"},
-        timeout=10,
-    )
-    assert set(list_all(stack, "jobs")) - before["jobs"] == {job.headers["x-llm-edge-job"]}
-    assert set(list_all(stack, "batches")) - before["batches"] == {batch.json()["id"]}
-    assert [call["prompt"] for call in stack.simulator.calls()].count("killed") == 1
-
-
-def _json(value: Any) -> bytes:
-    return cast("bytes", requests.Request("POST", "http://x", json=value).prepare().body)
-
-
-def _batches(stack: Stack) -> set[str]:
-    """As Redis has them."""
-    with stack.valkey.client() as redis:
-        return {name.decode() for name in redis.zrange("le:bs:default", 0, -1)}
