@@ -42,7 +42,8 @@ def test_the_sdk_repeats_by_itself_what_was_made_and_not_answered(stack: Stack, 
     assert [head["x-stainless-retry-count"] for head in way.seen] == [str(n) for n in range(lost + 1)] * 3
     after = {what: set(list_all(stack, what)) - before[what] for what in before}
     assert (after["batches"], len(after["jobs"])) == ({batch.id}, 1)
-    ended = wait_for_end(stack.client, batch.id)
+    with stack.client as direct:
+        ended = wait_for_end(direct, batch.id)
     assert after["files"] - {ended.output_file_id} == {file.id}
     assert [call["prompt"] for call in stack.simulator.calls()].count("unheard") == 1
 
