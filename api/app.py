@@ -21,6 +21,7 @@ from shared.config import LOOPBACK, Settings
 from shared.housekeeper import Housekeeper, Stores
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_idempotency import RedisIdempotency
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_replies import RedisReplies
@@ -52,6 +53,7 @@ def make_parts(settings: Settings) -> Parts:
         lone=stores.lone,
         files=stores.files,
         room=room,
+        idempotency=RedisIdempotency(client, prefix),
         desk=desk,
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=desk.tick),
         catalogue=catalogue,

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from shared.broker import Hints
-from shared.errors import NO_ROOM, StoreUnavailableError
+from shared.errors import NO_ROOM, KeyReusedError, StoreUnavailableError
 from shared.logs import get_logger
 from shared.lone import LONE, LoneJobs, NewJob, Reply
 from shared.room_watch import RoomWatch
@@ -27,9 +27,19 @@ _ASK_S = 2.0
 _log = get_logger(__name__)
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """The job that a request got: another than its own where its key has made one before.
+
+    `at` is when it was taken in; None where it was there before.
+    """
+
+    id: str
+    at: float | None
+
+
 class _Entry(msgspec.Struct, frozen=True):
     job: NewJob
-    done: "asyncio.Future[float | None]"
+    done: "asyncio.Future[Taken]"
 
 
 class Desk:
@@ -59,14 +69,16 @@ class Desk:
         self._thread.join(timeout_s)
         self._hinting.shutdown(wait=False, cancel_futures=True)
 
-    async def submit(self, job: NewJob) -> float | None:
-        """When the job was taken in; None where one of this id was there before. Raises StoreUnavailableError."""
-        done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+    async def submit(self, job: NewJob) -> Taken:
+        """Raises StoreUnavailableError, and KeyReusedError where the job's key came with another request before."""
+        done: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         self._entries.put(_Entry(job, done))
-        at = await done
-        if job.spec.id in self._waiting:
-            self._in_store.add(job.spec.id)
-        return at
+        taken = await done
+        if not taken.id:
+            raise KeyReusedError
+        if taken.id in self._waiting:
+            self._in_store.add(taken.id)
+        return taken
 
     def expect(self, job_id: str, *, in_store: bool = False) -> "asyncio.Future[str]":
         """Its result line once it has ended; empty where it ended without a call. Call it before the job is submitted."""
@@ -96,7 +108,8 @@ class Desk:
                 taken = self._submit([entry.job for entry in group])
             except StoreUnavailableError as exc:
                 if exc.code != NO_ROOM:  # then it is certain that nothing was taken in
-                    self._strays += [entry.job.spec.id for entry in group]
+                    # one with a key goes on if it was taken in after all: its caller comes back for it
+                    self._strays += [entry.job.spec.id for entry in group if entry.job.once is None]
                 self._on_loop(_refuse, group, exc)
             except Exception as exc:  # noqa: BLE001  an edge: one request must not keep the others from being taken in
                 _log.exception("submit_failed", jobs=len(group))
@@ -120,7 +133,7 @@ class Desk:
                 break
         return group
 
-    def _submit(self, jobs: list[NewJob]) -> list[float | None]:
+    def _submit(self, jobs: list[NewJob]) -> list[Taken]:
         """Submitting is safe to repeat by the ids: a lost answer must not leave jobs that their callers do not know of."""
         self._room.check(jobs=len(jobs), size=sum(len(job.body) for job in jobs))
         try:
@@ -131,7 +144,10 @@ class Desk:
             submitted, again = self._lone.submit(jobs), True
         if submitted.hint or again:
             self._hinting.submit(self._hints.send, [LONE])
-        return [None if known and not again else submitted.at for known in submitted.known]
+        return [
+            Taken(submitted.others.get(n, job.spec.id), None if known and not again else submitted.at)
+            for n, (job, known) in enumerate(zip(jobs, submitted.known, strict=True))
+        ]
 
     def _on_loop(self, act: Callable[..., None], *args: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -167,10 +183,10 @@ class Desk:
                     future.set_result(reply.line)
 
 
-def _accept(group: list[_Entry], taken: list[float | None]) -> None:
-    for entry, at in zip(group, taken, strict=True):
+def _accept(group: list[_Entry], taken: list[Taken]) -> None:
+    for entry, found in zip(group, taken, strict=True):
         if not entry.done.done():
-            entry.done.set_result(at)
+            entry.done.set_result(found)
 
 
 def _refuse(group: list[_Entry], exc: Exception) -> None:

@@ -12,6 +12,7 @@ from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
 from shared.housekeeper import Housekeeper
+from shared.idempotency import Idempotency
 from shared.ledger import Ledger
 from shared.lone import LoneJobs
 from shared.redis_replies import RedisReplies
@@ -26,6 +27,7 @@ class Parts(msgspec.Struct, frozen=True):
     lone: LoneJobs
     files: Files
     room: RoomWatch
+    idempotency: Idempotency
     desk: Desk
     replies: RedisReplies
     catalogue: Catalogue

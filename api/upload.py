@@ -1,7 +1,7 @@
 """Streaming multipart uploads: the file goes to the store chunk by chunk and never sits in memory, or on disk, whole."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -10,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from shared.errors import NO_ROOM, EdgeError, RequestError, StoreUnavailableError, TooLargeError
-from shared.files import CHUNK_BYTES, Files
+from shared.files import CHUNK_BYTES
 from shared.room import PACKED
 from shared.room_watch import RoomWatch
 
@@ -23,6 +23,14 @@ _DRAIN_BYTES = 512 * 1024 * 1024
 
 
 T = TypeVar("T")
+
+
+class Sink(Protocol):
+    """Where the chunks go: `shared.files.Files`, or what stands before it."""
+
+    def put(self, file_id: str, first: int, chunks: Sequence[bytes]) -> None: ...
+
+    def discard(self, file_id: str) -> None: ...
 
 
 class Uploaded(msgspec.Struct, frozen=True):
@@ -134,7 +142,7 @@ class Intake:
     After a refusal (too large, no room) the rest is read and thrown away, so that the client hears why instead of a reset.
     """
 
-    def __init__(self, files: Files, room: RoomWatch, file_id: str, *, max_bytes: int) -> None:
+    def __init__(self, files: Sink, room: RoomWatch, file_id: str, *, max_bytes: int) -> None:
         self.size = self.chunks = self.lines = 0
         self.refusal: EdgeError | None = None
         self._files = files

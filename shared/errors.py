@@ -7,6 +7,8 @@ EdgeError
 │   ├── NotAllowedError      403
 │   ├── NotFoundError        404
 │   ├── ConflictError        409
+│   ├── GoneError            410
+│   ├── KeyReusedError       422
 │   └── TooLargeError        413
 ├── UnavailableError         503: not now; try again after retry_after_s
 │   └── StoreUnavailableError    Redis did not answer, or refused to write
@@ -79,6 +81,26 @@ class NotFoundError(RequestError):
 class ConflictError(RequestError):
     status = 409
     default_code = "conflict"
+
+
+class GoneError(RequestError):
+    """What the request's key has made before is not there any more."""
+
+    status = 410
+    default_code = "idempotent_result_gone"
+
+
+class KeyReusedError(RequestError):
+    """The request's idempotency key has made something before, from another request."""
+
+    status = 422
+    default_code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key came with another request before (another path or another body); repeat that one as it"
+            " was, or send a new key with this one."
+        )
 
 
 class TooLargeError(RequestError):

@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from shared.idempotency import Once
+
 CHUNK_BYTES = 64 * 1024
 """The size of an uploaded file's chunks (its last one is shorter), so that a slice is found by arithmetic."""
 
@@ -52,8 +54,11 @@ class Files(Protocol):
         """
         ...
 
-    def publish(self, record: FileRecord) -> None:
-        """Make a file whose chunks are stored visible, until its `expires_at`."""
+    def publish(self, record: FileRecord, once: Once | None = None) -> str:
+        """Make a file whose chunks are stored visible, until its `expires_at`. Gives its id.
+
+        Where `once` has made a file before, that one's id, and nothing is published. Raises KeyReusedError.
+        """
         ...
 
     def get(self, file_id: str) -> FileRecord | None: ...

@@ -124,6 +124,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def as_created(batch: Batch) -> Batch:
+    """The batch as its creation is answered, whatever has become of it since."""
+    at = Moments(created_at=batch.at.created_at, expires_at=batch.at.expires_at)
+    return Batch(spec=batch.spec, status=BatchStatus.VALIDATING, at=at)
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked."""
 

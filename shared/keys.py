@@ -31,6 +31,7 @@ class Keys:
     | j:ID | hash | a lone job: spec, body, status, times, who waits, its result line |
     | js:OWNER | zset | the owner's lone jobs, by id |
     | same:OWNER:FINGERPRINT | set | lone jobs of the same content, for requests that are repeated |
+    | once:OWNER:NAME | string | fingerprint and id of what was made under an idempotency key |
     | lone:now, lone:soon | list | lone jobs to be claimed: those whose callers wait, and the others |
     | lone:later, lone:leases | zset | lone jobs by due time, and by lease |
     | lone:ends, lone:kept | zset | lone jobs that are open by the end of their window, and the others by that of their retention |
@@ -81,6 +82,9 @@ class Keys:
 
     def jobs(self, owner: str) -> str:
         return f"{self.prefix}:js:{owner}"
+
+    def once(self, owner: str, name: str) -> str:
+        return f"{self.prefix}:once:{owner}:{name}"
 
     def replies(self, process: str) -> str:
         return f"{self.prefix}:replies:{process}"

@@ -14,6 +14,7 @@ tests, `memory_ledger`; one suite runs on both.
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from shared.idempotency import Once
 from shared.jobs import (
     Batch,
     BatchSpec,
@@ -50,8 +51,12 @@ class Ledger(Protocol):
     """What api and workers may ask of the truth."""
 
     # batches
-    def create(self, spec: BatchSpec) -> Batch:
-        """Store a batch as `validating` and make its validation due. Repeating it with the same id changes nothing."""
+    def create(self, spec: BatchSpec, once: Once | None = None) -> Batch:
+        """Store a batch as `validating` and make its validation due. Repeating it with the same id changes nothing.
+
+        Gives the batch that `once` has made before, where there is one. Raises KeyReusedError, and GoneError where that
+        batch is not there any more.
+        """
         ...
 
     def get(self, batch_id: str) -> Batch | None: ...

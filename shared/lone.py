@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from shared.idempotency import Once
 from shared.jobs import Claim, Finished, Outcome, Split
 from shared.ledger import Held
 
@@ -64,14 +65,20 @@ class NewJob(msgspec.Struct, frozen=True):
     spec: LoneSpec
     body: bytes
     caller: str = ""
+    once: Once | None = None
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """`known`: which ids were there before, and have been left as they are. `hint`: the fleet must be told. `at`: the store's time."""
+    """`known`: which were there before, and have been left as they are. `hint`: the fleet must be told. `at`: the store's time.
+
+    `others`: position -> the id of the job that its key has made before, and nobody was added to those who wait for it;
+    empty where the key came with another request.
+    """
 
     known: tuple[bool, ...]
     hint: bool
     at: float
+    others: dict[int, str] = {}
 
 
 class LoneJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from shared import ledger as contract
 from shared.clock import Clock
+from shared.idempotency import Once, gone
 from shared.jobs import (
     CANCELLED,
     EXPIRED,
@@ -23,6 +24,7 @@ from shared.jobs import (
     WorkerRecord,
 )
 from shared.memory_batch import BatchState
+from shared.memory_idempotency import MemoryIdempotency
 
 _EARLY_S = 0.005
 _PLACE = struct.Struct(">II")
@@ -31,8 +33,9 @@ _PLACE = struct.Struct(">II")
 class MemoryBatches:
     """The batches' half of `shared.memory_ledger.MemoryLedger`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, keys: MemoryIdempotency | None = None) -> None:
         self._now: Callable[[], float] = clock.now
+        self._keys = keys or MemoryIdempotency(clock)
         self._batches: dict[str, BatchState] = {}
         self._active: deque[str] = deque()
         self._ready: deque[str] = deque()
@@ -44,7 +47,9 @@ class MemoryBatches:
 
     # batches
 
-    def create(self, spec: BatchSpec) -> Batch:
+    def create(self, spec: BatchSpec, once: Once | None = None) -> Batch:
+        if (made := self._keys.earlier(once)) is not None:
+            return self.get(made) or gone(made)
         if (found := self._batches.get(spec.id)) is not None:
             return found.view
         now = self._now()
@@ -52,6 +57,7 @@ class MemoryBatches:
         view = Batch(spec=spec, status=BatchStatus.VALIDATING, at=at)
         self._batches[spec.id] = BatchState(view=view, deadline=now + spec.window_s)
         self._chores[spec.id] = now
+        self._keys.keep(once, spec.id)
         return view
 
     def get(self, batch_id: str) -> Batch | None:

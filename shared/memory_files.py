@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from shared.clock import Clock
 from shared.errors import NotFoundError
 from shared.files import CHUNK_BYTES, UNPUBLISHED_S, FileRecord
+from shared.idempotency import Once
+from shared.memory_idempotency import MemoryIdempotency
 
 
 class MemoryFiles:
     """The contract: `shared.files.Files`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, keys: MemoryIdempotency | None = None) -> None:
         self._clock = clock
+        self._keys = keys or MemoryIdempotency(clock)
         self._records: dict[str, FileRecord] = {}
         self._chunks: dict[str, dict[int, bytes]] = {}
         self._until: dict[str, float] = {}
@@ -32,12 +35,17 @@ class MemoryFiles:
             self._chunks.setdefault(file_id, {}).update(stored)
             self._until[file_id] = self._clock.now() + int(unpublished_s)
 
-    def publish(self, record: FileRecord) -> None:
+    def publish(self, record: FileRecord, once: Once | None = None) -> str:
+        made = self._keys.earlier(once)
+        if made not in {None, record.id}:
+            return made or ""
+        self._keys.keep(once, record.id)
         self._records[record.id] = record
         if record.expires_at is None:
             self._until.pop(record.id, None)
         else:
             self._until[record.id] = record.expires_at
+        return record.id
 
     def get(self, file_id: str) -> FileRecord | None:
         record = self._records.get(file_id)

@@ -7,10 +7,12 @@ import msgspec
 
 from shared import ledger, lone
 from shared.clock import Clock
+from shared.errors import KeyReusedError
 from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, NewJob, Submitted
 from shared.memory_batch import history_after
+from shared.memory_idempotency import MemoryIdempotency
 
 _EARLY_S = 0.005
 
@@ -32,8 +34,9 @@ class _Entry(msgspec.Struct):
 class MemoryLone:
     """The contract: `shared.lone.LoneJobs`. `listening` are the callers that can still be told anything."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, keys: MemoryIdempotency | None = None) -> None:
         self._now: Callable[[], float] = clock.now
+        self._keys = keys or MemoryIdempotency(clock)
         self._jobs: dict[str, _Entry] = {}
         self._now_list: deque[str] = deque()
         self._soon: deque[str] = deque()
@@ -47,12 +50,17 @@ class MemoryLone:
 
     def submit(self, jobs: Sequence[NewJob]) -> Submitted:
         now = self._now()
-        known = []
+        known: list[bool] = []
+        others: dict[int, str] = {}
         for job in jobs:
             spec = job.spec
-            known.append(spec.id in self._jobs)
+            made = self._made(job)
+            if made not in {None, spec.id}:
+                others[len(known)] = made or ""
+            known.append(made is not None or spec.id in self._jobs)
             if known[-1]:
                 continue
+            self._keys.keep(job.once, spec.id)
             view = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=now, expires_at=now + spec.window_s)
             self._jobs[spec.id] = _Entry(
                 view,
@@ -62,7 +70,13 @@ class MemoryLone:
                 findable=now + lone.SAME_S if spec.fingerprint else 0.0,
             )
             self._enqueue(spec.id)
-        return Submitted(tuple(known), self.wants_hint(), now)
+        return Submitted(tuple(known), self.wants_hint(), now, others)
+
+    def _made(self, job: NewJob) -> str | None:
+        try:
+            return self._keys.earlier(job.once)
+        except KeyReusedError:
+            return ""
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
         waiting = self._now_list if self._jobs[job_id].callers else self._soon

@@ -7,8 +7,9 @@ import msgspec
 import redis
 import zstandard
 
-from shared.errors import NotFoundError
+from shared.errors import KeyReusedError, NotFoundError
 from shared.files import CHUNK_BYTES, UNPUBLISHED_S, FileRecord
+from shared.idempotency import Once
 from shared.keys import Keys
 from shared.redis_client import store_errors
 from shared.scripts import Scripts
@@ -51,14 +52,18 @@ class RedisFiles:
             pipe.execute()
         self._run("keep_unpublished", id=file_id, seconds=int(unpublished_s))
 
-    def publish(self, record: FileRecord) -> None:
-        self._run(
+    def publish(self, record: FileRecord, once: Once | None = None) -> str:
+        made: bytes = self._run(
             "publish",
             id=record.id,
             owner=record.owner,
             record=msgspec.json.encode(record).decode(),
             expires_at=record.expires_at or False,
+            once=once or False,
         )
+        if not made:
+            raise KeyReusedError
+        return made.decode()
 
     def get(self, file_id: str) -> FileRecord | None:
         with store_errors():

@@ -8,6 +8,8 @@ import msgspec
 import redis
 
 from shared import ledger as contract
+from shared.errors import KeyReusedError
+from shared.idempotency import Once, gone
 from shared.jobs import (
     SEGMENT,
     Batch,
@@ -65,18 +67,19 @@ class RedisLedger:
 
     # batches
 
-    def create(self, spec: BatchSpec) -> Batch:
-        self._run(
+    def create(self, spec: BatchSpec, once: Once | None = None) -> Batch:
+        made = self._run(
             "create",
             id=spec.id,
             owner=spec.owner,
             spec=msgspec.json.encode(spec).decode(),
             window_s=spec.window_s,
             lines=spec.lines,
+            once=once or False,
         )
-        batch = self.get(spec.id)
-        assert batch is not None  # noqa: S101  just written, and kept for its window at least
-        return batch
+        if not made:
+            raise KeyReusedError
+        return self.get(made.decode()) or gone(made.decode())
 
     def get(self, batch_id: str) -> Batch | None:
         return self._load([batch_id])[0]

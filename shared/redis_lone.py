@@ -35,14 +35,19 @@ class RedisLone:
     # the API
 
     def submit(self, jobs: Sequence[NewJob]) -> Submitted:
-        known, hint, at = self._run(
+        known, hint, at, others = self._run(
             "lone_submit",
             blob=b"".join(job.body for job in jobs),
             jobs=[_row(job) for job in jobs],
             same_s=lone.SAME_S,
             **_HINTING,
         )
-        return Submitted(tuple(flag == ord("1") for flag in known), bool(hint), float(at))
+        return Submitted(
+            tuple(flag == ord("1") for flag in known),
+            bool(hint),
+            float(at),
+            {index: made.decode() for index, made in zip(others[::2], others[1::2], strict=True)},
+        )
 
     def get(self, job_id: str) -> LoneJob | None:
         return self._load([job_id])[0]
@@ -169,6 +174,7 @@ def _row(job: NewJob) -> tuple[object, ...]:
         spec.delivered_retention_s,
         job.caller,
         len(job.body),
+        job.once or False,
     )
 
 

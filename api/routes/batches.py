@@ -4,16 +4,18 @@ import json
 import time
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
+from api import idempotency
 from api.caller import CallerOf
 from api.parts import FromApp, Parts
 from api.query import limit_of
 from api.routes.files import find as find_file
 from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, window_s
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
+from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
-from shared.jobs import Batch, BatchSpec, BatchStatus
+from shared.jobs import Batch, BatchSpec, BatchStatus, as_created
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -23,21 +25,39 @@ _PIN_BEYOND_S = 86_400.0  # calls in flight at a batch's end, and its finalizing
 router = APIRouter(prefix="/v1/batches", tags=["Batch"], responses=ERRORS)
 
 _BODY = {
+    "parameters": [idempotency.PARAMETER],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": BatchCreate.model_json_schema()}},
-    }
+    },
 }
 
 
 @router.post("", openapi_extra=_BODY)
-async def create_batch(request: Request, parts: FromApp, caller: CallerOf) -> BatchObject:
-    """Create a batch from an uploaded file. Answers at once with `validating`; poll it by its id."""
-    wanted = parse(BatchCreate, await read_json(request))
-    return BatchObject.of(await anyio.to_thread.run_sync(_create, wanted, parts, caller.owner))
+async def create_batch(request: Request, response: Response, parts: FromApp, caller: CallerOf) -> BatchObject:
+    """Create a batch from an uploaded file. Answers at once with `validating`; poll it by its id.
+
+    What the SDK repeats by itself makes no second batch.
+    """
+    body = await _read(request)
+    once = idempotency.once_or_repeated(request, caller.owner, body)
+    batch, again = await anyio.to_thread.run_sync(_create_once, body, once, parts)
+    if again:
+        response.headers.update(idempotency.REPLAYED)
+    return BatchObject.of(as_created(batch))
 
 
-def _create(wanted: BatchCreate, parts: Parts, owner: str) -> Batch:
+def _create_once(body: bytes, once: Once, parts: Parts) -> tuple[Batch, bool]:
+    """The batch, and whether an earlier request has made it."""
+    made = idempotency.find(parts, once)
+    if made is not None:
+        return parts.ledger.get(made) or gone(made), True
+    spec = _spec(parse(BatchCreate, _json(body)), parts, once.owner)
+    batch = _create(spec, once, parts)
+    return batch, batch.spec.id != spec.id
+
+
+def _spec(wanted: BatchCreate, parts: Parts, owner: str) -> BatchSpec:
     record = find_file(parts, wanted.input_file_id, owner)
     if record.purpose != "batch":
         raise RequestError(
@@ -45,15 +65,14 @@ def _create(wanted: BatchCreate, parts: Parts, owner: str) -> Batch:
             param="input_file_id",
             code="invalid_file_purpose",
         )
-    seconds = window_s(wanted.completion_window)
-    spec = BatchSpec(
+    return BatchSpec(
         id=new_batch_id(),
         owner=owner,
         endpoint=wanted.endpoint,
         input_file_id=record.id,
         input_chunks=record.chunks,
         completion_window=wanted.completion_window,
-        window_s=seconds,
+        window_s=window_s(wanted.completion_window),
         retention_s=parts.settings.retention_s,
         output_file_id=new_file_id(),
         error_file_id=new_file_id(),
@@ -61,29 +80,44 @@ def _create(wanted: BatchCreate, parts: Parts, owner: str) -> Batch:
         metadata=wanted.metadata,
         output_expires_after_s=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
+
+
+def _create(spec: BatchSpec, once: Once, parts: Parts) -> Batch:
+    """The batch, or the one that the same request has made meanwhile."""
     parts.room.check(jobs=spec.lines, fresh=True)
-    if not parts.files.pin(record.id, spec.id, time.time() + seconds + _PIN_BEYOND_S):
-        find_file(parts, record.id, owner)  # it went away in between
-    batch = _store(spec, parts)
-    parts.housekeeper.nudge()
+    file_id = spec.input_file_id
+    if not parts.files.pin(file_id, spec.id, time.time() + spec.window_s + _PIN_BEYOND_S):
+        find_file(parts, file_id, spec.owner)  # it went away in between
+    try:
+        batch = _store(spec, once, parts)
+    except RequestError:
+        parts.files.unpin(file_id, spec.id)
+        raise
+    if batch.spec.id == spec.id:
+        parts.housekeeper.nudge()
+    else:
+        parts.files.unpin(file_id, spec.id)
     return batch
 
 
-def _store(spec: BatchSpec, parts: Parts) -> Batch:
+def _store(spec: BatchSpec, once: Once, parts: Parts) -> Batch:
     """Creating is safe to repeat by its id: a lost answer must not leave a batch that its caller does not know of."""
     try:
-        return parts.ledger.create(spec)
+        return parts.ledger.create(spec, once)
     except StoreUnavailableError:
-        return parts.ledger.create(spec)
+        return parts.ledger.create(spec, once)
 
 
-async def read_json(request: Request) -> object:
-    """The request's body as JSON, at most 256 KiB of it. Raises RequestError."""
+async def _read(request: Request) -> bytes:
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > _MAX_BODY_BYTES:
             raise TooLargeError(f"The body has more than {_MAX_BODY_BYTES:,} bytes.")
+    return bytes(body)
+
+
+def _json(body: bytes) -> object:
     try:
         found = json.loads(body or b"{}")
         json.dumps(found, ensure_ascii=False).encode()  # escaped lone surrogates are JSON, but no text

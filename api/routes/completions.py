@@ -8,13 +8,14 @@ import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from api import job_result
+from api import idempotency, job_result
 from api.caller import CallerOf
 from api.job_result import Answer
 from api.job_schema import JobObject
 from api.parts import FromApp, Parts
 from api.schema import ERRORS
-from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
+from shared.errors import EdgeError, NotFoundError, RequestError, TooLargeError
+from shared.idempotency import KEPT_S, Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault
 from shared.lines import MAX_LINE_BYTES, check_body
@@ -23,15 +24,16 @@ from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob
 router = APIRouter(prefix="/v1", tags=["Completions"], responses=ERRORS)
 
 _GONE = 499  # nginx' status for a caller who left; nobody reads it
-_PREFER = {
+_HEADERS = {
     "parameters": [
+        idempotency.PARAMETER,
         {
             "name": "Prefer",
             "in": "header",
             "required": False,
             "schema": {"type": "string", "enum": ["respond-async"]},
             "description": "`respond-async` answers 202 at once, with the job's `Location`.",
-        }
+        },
     ]
 }
 
@@ -43,7 +45,10 @@ def _doc(content: str) -> dict[str, Any]:
         "properties": {"model": {"type": "string"}, content: {}},
         "additionalProperties": True,
     }
-    return {**_PREFER, "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {
+        **_HEADERS,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+    }
 
 
 @router.post("/chat/completions", openapi_extra=_doc("messages"))
@@ -59,52 +64,98 @@ async def completion(request: Request, parts: FromApp, caller: CallerOf) -> Resp
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """A request that can run. `repeated`: the SDK says that it has sent it before."""
+    """What a request asks for. `repeated`: the SDK says that it has sent it before."""
 
-    job: NewJob
+    owner: str
+    endpoint: str
+    body: bytes
+    once: Once | None
     repeated: bool
     waits: bool
 
 
 async def _complete(request: Request, parts: Parts, owner: str, endpoint: str) -> Response:
-    asked = await _read(request, parts, owner, endpoint)
-    if not asked.waits:
-        return await _accepted(asked.job.spec, await parts.desk.submit(asked.job), parts)
-    job_id = await _earlier(asked, parts) if asked.repeated else None
-    ended = parts.desk.expect(job_id or asked.job.spec.id, in_store=job_id is not None)
+    asked = await _read(request, owner, endpoint)
+    if asked.once is not None:
+        made = await anyio.to_thread.run_sync(idempotency.find, parts, asked.once)
+        if made is not None:
+            return await _again(made, asked, request, parts)
+    job = _new_job(asked, parts)
+    return await (_wait if asked.waits else _hand_in)(job, asked, request, parts)
+
+
+async def _wait(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
+    """The job's result, or that of the job which the same request has made before."""
+    job_id = await _earlier(asked, job, parts)
+    ended = parts.desk.expect(job_id or job.spec.id, in_store=job_id is not None)
     if job_id is None:
-        job_id = asked.job.spec.id
+        job_id = job.spec.id
         try:
-            await parts.desk.submit(asked.job)
-        except StoreUnavailableError:
+            taken = await parts.desk.submit(job)
+        except EdgeError:
             ended.cancel()
             raise
+        if taken.id != job_id:
+            ended.cancel()
+            return await _again(taken.id, asked, request, parts)
     elif await _has_ended(job_id, parts):
         ended.set_result("")
-    return _response(await _outcome(job_id, ended, request, parts))
+    return _response(await _outcome(job_id, ended, asked, request, parts))
 
 
-async def _read(request: Request, parts: Parts, owner: str, endpoint: str) -> _Asked:
+async def _hand_in(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
+    """Where the job's result will be found."""
+    taken = await parts.desk.submit(job)
+    if taken.id != job.spec.id:
+        return await _again(taken.id, asked, request, parts)
+    return _accepted(job.spec, taken.at or (await _found(taken.id, parts)).created_at)
+
+
+async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> Response:
+    """The answer about the job that the request's key has made before, as its first caller gets or got it."""
+    if asked.waits:
+        ended = parts.desk.expect(job_id, in_store=True)
+        job = await anyio.to_thread.run_sync(parts.lone.wait, job_id, parts.desk.name)
+        if job is None or job.status.terminal:
+            ended.cancel()
+            response = _response(_from_record(job_id, job or gone(job_id)))
+        else:
+            response = _response(await _outcome(job_id, ended, asked, request, parts))
+    else:
+        job = await _found(job_id, parts)
+        response = _accepted(job.spec, job.created_at)
+    response.headers.update(idempotency.REPLAYED)
+    return response
+
+
+async def _read(request: Request, owner: str, endpoint: str) -> _Asked:
+    waits = "respond-async" not in request.headers.get("prefer", "").lower()
     body = await _body(request)
+    once = idempotency.once_of(request, owner, body)
+    return _Asked(owner, endpoint, body, once, idempotency.repeated(request), waits)
+
+
+def _new_job(asked: _Asked, parts: Parts) -> NewJob:
+    endpoint, body = asked.endpoint, asked.body
     model = check_body(body, endpoint, parts.catalogue.serves)
     if isinstance(model, Fault):
         kind = NotFoundError if model.code == "model_not_found" else RequestError
         raise kind(model.message, code=model.code, param=model.param)
-    waits = "respond-async" not in request.headers.get("prefer", "").lower()
-    fingerprint = hashlib.sha256(endpoint.encode() + b"\n" + body).hexdigest()[:32] if waits else ""
+    found_again = asked.waits and asked.once is None  # by its content; else by its key, or by polling
+    fingerprint = hashlib.sha256(endpoint.encode() + b"\n" + body).hexdigest()[:32] if found_again else ""
     settings = parts.settings
+    least_s = KEPT_S if asked.once else 0.0  # as long as the key, the result is there
     spec = LoneSpec(
         id=new_job_id(),
-        owner=owner,
+        owner=asked.owner,
         endpoint=endpoint,
         model=model,
         fingerprint=fingerprint,
         window_s=settings.job_window_s,
-        retention_s=settings.job_retention_s,
-        delivered_retention_s=settings.delivered_retention_s,
+        retention_s=max(least_s, settings.job_retention_s),
+        delivered_retention_s=max(least_s, settings.delivered_retention_s),
     )
-    repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
-    return _Asked(NewJob(spec, body, parts.desk.name if waits else ""), repeated, waits)
+    return NewJob(spec, body, parts.desk.name if asked.waits else "", asked.once)
 
 
 async def _body(request: Request) -> bytes:
@@ -128,9 +179,11 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _earlier(asked: _Asked, parts: Parts) -> str | None:
-    """The job that this request asked for before, if its first caller has gone."""
-    spec = asked.job.spec
+async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
+    """The job that a repeated request asked for before, if its first caller has gone."""
+    spec = job.spec
+    if not asked.repeated or not spec.fingerprint:
+        return None
     return await anyio.to_thread.run_sync(parts.lone.attach, spec.owner, spec.fingerprint, parts.desk.name)
 
 
@@ -140,7 +193,7 @@ async def _has_ended(job_id: str, parts: Parts) -> bool:
 
 
 async def _outcome(
-    job_id: str, ended: "asyncio.Future[str]", request: Request, parts: Parts
+    job_id: str, ended: "asyncio.Future[str]", asked: _Asked, request: Request, parts: Parts
 ) -> Answer | None:
     """How the job ended, that it goes on beyond the wait limit, or None where the caller has left."""
     limit_s = parts.settings.wait_s
@@ -151,17 +204,17 @@ async def _outcome(
     try:
         await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        gone = left.done() and not left.cancelled()
+        left_us = left.done() and not left.cancelled()
         left.cancel()
-    if ended.done() and not gone:
+    if ended.done() and not left_us:
         line: str | bytes = ended.result()
         if line:
             return job_result.answer(job_id, line)
         job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
         return _from_record(job_id, job)
     ended.cancel()
-    await anyio.to_thread.run_sync(_leave, parts, job_id, gone)
-    return None if gone else job_result.too_slow(job_id, limit_s)
+    await anyio.to_thread.run_sync(_leave, parts, job_id, left_us and asked.once is None)
+    return None if left_us else job_result.too_slow(job_id, limit_s)
 
 
 def _leave(parts: Parts, job_id: str, cancel: bool) -> None:  # noqa: FBT001  run_sync takes no keywords
@@ -181,12 +234,12 @@ def _response(found: Answer | None) -> Response:
     return Response(found.body, found.status, found.headers, "application/json")
 
 
-async def _accepted(spec: LoneSpec, at: float | None, parts: Parts) -> Response:
-    if at is None:
-        job = await anyio.to_thread.run_sync(parts.lone.get, spec.id)
-    else:
-        job = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=at, expires_at=at + spec.window_s)
-    if job is None:
-        raise NotFoundError(f"The job {spec.id} is not there any more.", code="job_not_found")
+def _accepted(spec: LoneSpec, at: float) -> Response:
+    """The job as it was when it was taken in."""
+    job = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=at, expires_at=at + spec.window_s)
     headers = {"location": f"/v1/jobs/{spec.id}", "preference-applied": "respond-async"}
     return Response(JobObject.of(job).model_dump_json(), 202, headers, "application/json")
+
+
+async def _found(job_id: str, parts: Parts) -> LoneJob:
+    return await anyio.to_thread.run_sync(parts.lone.get, job_id) or gone(job_id)

@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+import msgspec
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api import idempotency
 from api.caller import CallerOf
 from api.parts import FromApp, Parts
 from api.query import ascending_of, limit_of
@@ -14,6 +16,7 @@ from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, 
 from api.upload import Intake, Uploaded, receive
 from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
+from shared.idempotency import KEPT_S, Once, earlier, gone
 from shared.ids import is_id, new_file_id
 
 MAX_PAGE = 10_000
@@ -21,6 +24,7 @@ MAX_PAGE = 10_000
 router = APIRouter(prefix="/v1/files", tags=["Files"], responses=ERRORS)
 
 _FORM = {
+    "parameters": [idempotency.PARAMETER],
     "requestBody": {
         "required": True,
         "content": {
@@ -37,23 +41,55 @@ _FORM = {
                 }
             }
         },
-    }
+    },
 }
 
 
 @router.post("", openapi_extra=_FORM)
-async def create_file(request: Request, parts: FromApp, caller: CallerOf) -> FileObject:
+async def create_file(request: Request, response: Response, parts: FromApp, caller: CallerOf) -> FileObject:
     """Upload a `.jsonl` file of requests, one JSON object a line, with `purpose=batch`. Streams; up to 200 MB."""
-    file_id = new_file_id()
-    intake = Intake(parts.files, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
-    uploaded = await receive(request, intake)
-    try:
-        record = _record(file_id, uploaded, parts, caller.owner)
-    except RequestError:
-        await anyio.to_thread.run_sync(parts.files.discard, file_id)
-        raise
-    await anyio.to_thread.run_sync(parts.files.publish, record)
+    name = idempotency.name_of(request)
+    if name is None:
+        file_id = new_file_id()
+        intake = Intake(parts.files, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
+        uploaded = await receive(request, intake)
+        record = await anyio.to_thread.run_sync(_publish, file_id, uploaded, caller.owner, None, parts)
+        return FileObject.of(record)
+    record, again = await _create_once(request, caller.owner, name, parts)
+    if again:
+        response.headers.update(idempotency.REPLAYED)
     return FileObject.of(record)
+
+
+async def _create_once(request: Request, owner: str, name: str, parts: Parts) -> tuple[FileRecord, bool]:
+    """The file, and whether an earlier request has made it. What is asked for is known only when all of it has come."""
+    kept = await anyio.to_thread.run_sync(parts.idempotency.find, owner, name)
+    file_id = new_file_id()
+    sink = idempotency.Hashing(parts.files if kept is None else None)
+    intake = Intake(sink, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
+    uploaded = await receive(request, intake)
+    form = msgspec.json.encode([uploaded.filename, uploaded.fields], order="sorted")
+    print_ = idempotency.fingerprint(request, form, sink.digest)
+    once = Once(owner=owner, name=name, fingerprint=print_, keep_s=KEPT_S)
+    made = earlier(kept, once)
+    if made is None:
+        record = await anyio.to_thread.run_sync(_publish, file_id, uploaded, owner, once, parts)
+        return record, record.id != file_id
+    return await anyio.to_thread.run_sync(parts.files.get, made) or gone(made), True
+
+
+def _publish(file_id: str, uploaded: Uploaded, owner: str, once: Once | None, parts: Parts) -> FileRecord:
+    """The file, or the one that the same request has made meanwhile."""
+    try:
+        record = _record(file_id, uploaded, parts, owner)
+        made = parts.files.publish(record, once)
+    except RequestError:
+        parts.files.discard(file_id)
+        raise
+    if made == file_id:
+        return record
+    parts.files.discard(file_id)
+    return parts.files.get(made) or gone(made)
 
 
 def _record(file_id: str, uploaded: Uploaded, parts: Parts, owner: str) -> FileRecord:

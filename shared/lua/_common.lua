@@ -11,6 +11,21 @@ end
 
 local function stamp(t) return string.format('%.6f', t) end
 
+-- creating once (shared/idempotency.py); `once`: {owner, name, fingerprint, keep_s, anew}, or false
+local function once_key(once) return P .. 'once:' .. once.owner .. ':' .. once.name end
+
+-- the id of what the key has made before, '' where that was from another request, nothing where it is to be made now
+local function earlier(once)
+  local kept = once and not once.anew and call('GET', once_key(once))
+  if not kept then return nil end
+  local fingerprint, id = string.match(kept, '^(%S+) (.*)$')
+  return fingerprint == once.fingerprint and id or ''
+end
+
+local function keep(once, id)
+  if once then call('SET', once_key(once), once.fingerprint .. ' ' .. id, 'EX', once.keep_s) end
+end
+
 local function batch_key(id) return P .. 'b:' .. id end
 
 -- a ref is BATCH/NUMBER

@@ -1,9 +1,12 @@
 #!lua flags=allow-oom
--- {id, owner, record, expires_at|false}
+-- {id, owner, record, expires_at|false, once|false} -> the id of the file; '' where its idempotency key made something else
+local made = earlier(A.once)
+if made and made ~= A.id then return made end
 local key = P .. 'f:' .. A.id
 call('SET', key, A.record)
 call('ZADD', P .. 'fs:' .. A.owner, 0, A.id)
 for _, k in ipairs({ key, key .. ':c' }) do
   if A.expires_at then call('EXPIREAT', k, A.expires_at) else call('PERSIST', k) end
 end
-return 1
+keep(A.once, A.id)
+return A.id

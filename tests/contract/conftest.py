@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 from redis.client import PubSub
 from support.stores import Stores, really_wait
 from support.valkey import running_valkey
@@ -13,10 +14,12 @@ from support.valkey import running_valkey
 from shared.clock import ManualClock
 from shared.keys import Keys
 from shared.memory_files import MemoryFiles
+from shared.memory_idempotency import MemoryIdempotency
 from shared.memory_ledger import MemoryLedger
 from shared.memory_lone import MemoryLone
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_idempotency import RedisIdempotency
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_url import parse_redis_url
@@ -35,18 +38,21 @@ def valkey_url() -> Iterator[str]:
 _prefixes = itertools.count()
 
 
-@pytest.fixture(params=["memory", "valkey"])
-def stores(request: pytest.FixtureRequest) -> Stores:
-    if request.param == "memory":
-        clock = ManualClock()
-        lone = MemoryLone(clock)
+def memory_stores() -> Stores:
+    clock = ManualClock()
+    keys = MemoryIdempotency(clock)
+    lone = MemoryLone(clock, keys)
 
-        def hear(caller: str) -> Callable[[], None]:
-            lone.listening.add(caller)
-            return lambda: lone.listening.discard(caller)
+    def hear(caller: str) -> Callable[[], None]:
+        lone.listening.add(caller)
+        return lambda: lone.listening.discard(caller)
 
-        return Stores(MemoryLedger(clock), lone, MemoryFiles(clock), clock.advance, "memory", clock.now, hear)
-    client = connect(parse_redis_url(request.getfixturevalue("valkey_url")), role="worker", max_connections=8)
+    ledger, files = MemoryLedger(clock, keys), MemoryFiles(clock, keys)
+    return Stores(ledger, lone, files, keys, clock.advance, "memory", clock.now, hear)
+
+
+def valkey_stores(client: redis.Redis) -> Stores:
+    """Under a prefix of their own."""
     prefix = f"t{next(_prefixes)}"
 
     def subscribe(caller: str) -> Callable[[], None]:
@@ -59,8 +65,23 @@ def stores(request: pytest.FixtureRequest) -> Stores:
         RedisLedger(client, prefix),
         RedisLone(client, prefix),
         RedisFiles(client, prefix),
+        RedisIdempotency(client, prefix),
         really_wait,
         "valkey",
         time.time,
         subscribe,
     )
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def new_stores(request: pytest.FixtureRequest) -> Callable[[], Stores]:
+    """Makes empty ones, for tests that need them several times."""
+    if request.param == "memory":
+        return memory_stores
+    client = connect(parse_redis_url(request.getfixturevalue("valkey_url")), role="worker", max_connections=8)
+    return lambda: valkey_stores(client)
+
+
+@pytest.fixture
+def stores(new_stores: Callable[[], Stores]) -> Stores:
+    return new_stores()

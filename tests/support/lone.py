@@ -1,11 +1,14 @@
 """Records that tests of lone jobs are made of."""
 
+from shared.idempotency import Once
 from shared.ids import new_job_id
 from shared.jobs import Claim, Outcome
 from shared.lone import LoneJobs, LoneSpec, NewJob
 
 
-def job(*, caller: str = "", body: bytes = b'{"model":"m"}', **changes: object) -> NewJob:
+def job(
+    *, caller: str = "", body: bytes = b'{"model":"m"}', once: Once | None = None, **changes: object
+) -> NewJob:
     fields: dict[str, object] = {
         "id": new_job_id(),
         "owner": "default",
@@ -15,7 +18,7 @@ def job(*, caller: str = "", body: bytes = b'{"model":"m"}', **changes: object) 
         "retention_s": 600.0,
         "delivered_retention_s": 60.0,
     }
-    return NewJob(LoneSpec(**{**fields, **changes}), body, caller)  # type: ignore[arg-type]
+    return NewJob(LoneSpec(**{**fields, **changes}), body, caller, once)  # type: ignore[arg-type]
 
 
 def claim(lone: LoneJobs, waited: int = 50, rest: int = 50, lease_s: float = 30.0) -> Claim:

@@ -80,12 +80,12 @@ class Stack:
         found = providers or [{"id": "sim", "endpoint": self.simulator.base_url, "cost_per_1k_tokens": 0.01}]
         self.config.write_text(yaml.safe_dump({"providers": found, **sections}), encoding="utf-8")
 
-    def _spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *args: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*_EDGE, *args],
                 cwd=self.folder,
-                env={**self.env, **self.part_env.get(args[0], {})},
+                env={**self.env, **self.part_env.get(args[0], {}), **env},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -104,6 +104,21 @@ class Stack:
             return requests.get(f"{self.url}/health", timeout=1).ok
         except requests.RequestException:
             return False
+
+    def start_another_api(self) -> str:
+        """A second process beside the first; gives its base URL."""
+        port = free_port()
+        self._spawn("api-2", "api", SERVER_PORT=str(port))
+        url = f"http://127.0.0.1:{port}"
+
+        def healthy() -> bool:
+            try:
+                return requests.get(f"{url}/health", timeout=1).ok
+            except requests.RequestException:
+                return False
+
+        wait_for(healthy, START_S, f"the second API to answer; its log:\n{self.log('api-2')}")
+        return f"{url}/v1"
 
     def kill_api(self) -> None:
         assert self.api is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from shared.files import Files
+from shared.idempotency import Idempotency
 from shared.ledger import Ledger
 from shared.lone import LoneJobs
 
@@ -14,6 +15,7 @@ class Stores(msgspec.Struct):
     ledger: Ledger
     lone: LoneJobs
     files: Files
+    idempotency: Idempotency
     pass_time: Callable[[float], None]
     kind: str
     now: Callable[[], float]

@@ -4,12 +4,15 @@ import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 
+import pytest
 from support.lone import job, result
 
 from api.desk import Desk
 from shared.broker import Hints
 from shared.clock import ManualClock
-from shared.lone import NewJob, Submitted
+from shared.errors import StoreUnavailableError
+from shared.idempotency import Once
+from shared.lone import JobStatus, NewJob, Submitted
 from shared.memory_lone import MemoryLone
 from shared.room import Room
 from shared.room_watch import API_AGE_S, RoomWatch
@@ -60,3 +63,42 @@ def test_a_job_on_its_way_into_the_store_is_not_taken_for_one_that_has_ended() -
         assert asyncio.run(run()) == ""  # as heard of by asking: the record has the line
     finally:
         desk.stop()
+
+
+class Deaf(MemoryLone):
+    """Takes jobs in, but the answers are lost as often as is said."""
+
+    lost = 0
+
+    def submit(self, jobs: Sequence[NewJob]) -> Submitted:
+        found = super().submit(jobs)
+        if self.lost:
+            self.lost -= 1
+            raise StoreUnavailableError("Redis cannot be reached.")
+        return found
+
+
+@pytest.mark.parametrize(("keyed", "status"), [(True, JobStatus.QUEUED), (False, JobStatus.CANCELLED)])
+def test_a_job_taken_in_without_an_answer_waits_for_its_key(*, keyed: bool, status: JobStatus) -> None:
+    lone = Deaf(ManualClock())
+    desk = Desk(lone, NoHints(), "api-1", RoomWatch(Room, API_AGE_S))
+    once = Once(owner="default", name="k", fingerprint="aa", keep_s=60) if keyed else None
+    new = job(caller="api-1", once=once)
+
+    async def run() -> None:
+        desk.start()
+        try:
+            lone.lost = 2
+            with pytest.raises(StoreUnavailableError):
+                await desk.submit(new)
+            desk.tick(True)  # the store is back
+            found = lone.get(new.spec.id)
+            assert found is not None
+            assert found.status is status
+            lone.lost = 1  # and now the answer to the repetition is lost once
+            again = await desk.submit(job(caller="api-1", once=once))
+            assert (again.id == new.spec.id) is keyed
+        finally:
+            desk.stop()
+
+    asyncio.run(run())
