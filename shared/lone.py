@@ -143,6 +143,7 @@ class LoneJobs(Protocol):
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
         """The id of a job of the same content whose callers have gone; from now on `caller` waits for it, or has its result.
 
+        `caller` is empty where the request did not wait: of equal ones of that kind only the latest job is found.
         Not safe to repeat after a lost answer: the job then has a caller.
         """
         ...

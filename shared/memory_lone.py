@@ -10,7 +10,7 @@ from shared.clock import Clock
 from shared.errors import KeyReusedError
 from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
 from shared.ledger import Held
-from shared.lone import JobStatus, LoneJob, LoneReaped, NewJob, Submitted
+from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.memory_batch import history_after
 from shared.memory_idempotency import MemoryIdempotency
 
@@ -61,6 +61,8 @@ class MemoryLone:
             if known[-1]:
                 continue
             self._keys.keep(job.once, spec.id)
+            if spec.fingerprint and not job.caller:
+                self._find_no_more(spec)
             view = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=now, expires_at=now + spec.window_s)
             self._jobs[spec.id] = _Entry(
                 view,
@@ -77,6 +79,11 @@ class MemoryLone:
             return self._keys.earlier(job.once)
         except KeyReusedError:
             return ""
+
+    def _find_no_more(self, spec: LoneSpec) -> None:
+        for entry in self._jobs.values():
+            if (entry.view.spec.owner, entry.view.spec.fingerprint) == (spec.owner, spec.fingerprint):
+                entry.findable = 0.0
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
         waiting = self._now_list if self._jobs[job_id].callers else self._soon
@@ -140,10 +147,10 @@ class MemoryLone:
             spec = found.view.spec
             same = spec.owner == owner and spec.fingerprint == fingerprint and found.findable > self._now()
             if same and found.view.status.terminal:
-                found.findable = 0.0
+                found.findable = 0.0 if caller else found.findable
                 return job_id
             if same and self.listening.isdisjoint(found.callers):
-                found.callers = [caller]
+                found.callers = [caller] if caller else []
                 return job_id
         return None
 

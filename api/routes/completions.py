@@ -105,6 +105,9 @@ async def _wait(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> R
 
 async def _hand_in(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
     """Where the job's result will be found."""
+    if (earlier := await _earlier(asked, job, parts)) is not None:
+        before = await _found(earlier, parts)
+        return _accepted(before.spec, before.created_at)
     taken = await parts.desk.submit(job)
     if taken.id != job.spec.id:
         return await _again(taken.id, asked, request, parts)
@@ -141,8 +144,10 @@ def _new_job(asked: _Asked, parts: Parts) -> NewJob:
     if isinstance(model, Fault):
         kind = NotFoundError if model.code == "model_not_found" else RequestError
         raise kind(model.message, code=model.code, param=model.param)
-    found_again = asked.waits and asked.once is None  # by its content; else by its key, or by polling
-    fingerprint = hashlib.sha256(endpoint.encode() + b"\n" + body).hexdigest()[:32] if found_again else ""
+    how = f"{endpoint} {'waits' if asked.waits else 'polls'}\n".encode()
+    fingerprint = (
+        "" if asked.once else hashlib.sha256(how + body).hexdigest()[:32]
+    )  # else it is found by its key
     settings = parts.settings
     least_s = KEPT_S if asked.once else 0.0  # as long as the key, the result is there
     spec = LoneSpec(
@@ -184,7 +189,7 @@ async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
     spec = job.spec
     if not asked.repeated or not spec.fingerprint:
         return None
-    return await anyio.to_thread.run_sync(parts.lone.attach, spec.owner, spec.fingerprint, parts.desk.name)
+    return await anyio.to_thread.run_sync(parts.lone.attach, spec.owner, spec.fingerprint, job.caller)
 
 
 async def _has_ended(job_id: str, parts: Parts) -> bool:

@@ -6,7 +6,7 @@ for _, id in ipairs(call('SMEMBERS', same)) do
   if not j[1] then
     call('SREM', same, id)
   elseif ended(j[1]) then
-    call('SREM', same, id)
+    if A.caller ~= '' then call('SREM', same, id) end
     return id
   elseif not listens(j[2]) then
     call('HSET', job_key(id), 'callers', A.caller)

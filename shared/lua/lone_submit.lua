@@ -14,6 +14,7 @@ for i, j in ipairs(A.jobs) do
     local same = ''
     if j[5] ~= '' then
       same = P .. 'same:' .. j[2] .. ':' .. j[5]
+      if caller == '' then call('DEL', same) end -- nobody tells when such a job has been heard of: the latest may be found
       call('SADD', same, id)
       call('EXPIRE', same, A.same_s)
     end

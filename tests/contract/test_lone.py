@@ -229,6 +229,18 @@ def test_a_result_whose_caller_died_or_left_as_it_came_is_found_by_a_repetition_
     stop()
 
 
+def test_of_jobs_that_nobody_waits_for_a_repetition_finds_the_latest(stores: Stores) -> None:
+    lone = stores.lone
+    first, second = job(fingerprint="a"), job(fingerprint="a")
+    lone.submit([first])
+    assert lone.attach("default", "a", "") == first.spec.id
+    lone.submit([second])
+    assert [lone.attach("default", "a", "") for _ in range(2)] == [second.spec.id] * 2
+    assert not any(slip.waited for slip in claim(lone).slips)
+    finish(lone, second.spec.id)
+    assert [lone.attach("default", "a", "") for _ in range(2)] == [second.spec.id] * 2
+
+
 def test_ended_names_those_that_need_no_more_waiting(stores: Stores) -> None:
     lone, done, open_ = stores.lone, job(), job()
     lone.submit([done, open_])

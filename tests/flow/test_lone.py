@@ -102,6 +102,26 @@ def test_respond_async_answers_at_once_and_the_job_is_polled(stack: Stack) -> No
     assert get(stack, f"/jobs/{job['id']}")["error"]["code"] == "job_not_found"
 
 
+def test_an_asynchronous_submit_that_the_sdk_repeats_makes_no_second_job(stack: Stack) -> None:
+    def submit(repetition: int) -> str:
+        answer = requests.post(
+            f"{stack.base_url}/chat/completions",
+            json={"model": MODEL, "messages": [{"role": "user", "content": "once, please"}]},
+            headers={"Prefer": "respond-async", "x-stainless-retry-count": str(repetition)},
+            timeout=5,
+        )
+        assert answer.status_code == 202
+        return str(answer.json()["id"])
+
+    first = submit(0)
+    assert {submit(1), submit(2)} == {first}
+    wait_for(lambda: get(stack, f"/jobs/{first}")["status"] == "completed", 10, "the job to end")
+    assert submit(2) == first
+    another = submit(0)
+    assert another != first
+    wait_for(lambda: get(stack, f"/jobs/{another}")["status"] == "completed", 10, "the other to end")
+
+
 def test_a_slow_job_with_a_client_that_gives_up_and_repeats_makes_one_provider_call(stack: Stack) -> None:
     stack.simulator.patch(latency_s=3.0)
     impatient = OpenAI(base_url=stack.base_url, api_key="none", timeout=1.2)  # and the SDK's two repetitions
