@@ -40,17 +40,13 @@ class RedisFiles:
         packed = {n: zstandard.compress(chunk, _LEVEL) for n, chunk in enumerate(chunks, first) if chunk}
         if not packed:
             return
-        if promised:
-            sizes = [(n, len(chunk)) for n, chunk in packed.items()]
-            blob = b"".join(packed.values())
-            self._run("put_promised", id=file_id, seconds=int(unpublished_s), chunks=sizes, blob=blob)
-            return
-        key = self._keys.chunks(file_id)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hset(key, mapping={str(n): chunk for n, chunk in packed.items()})
-        with store_errors():
-            pipe.execute()
-        self._run("keep_unpublished", id=file_id, seconds=int(unpublished_s))
+        self._run(
+            "put_promised" if promised else "put",
+            id=file_id,
+            seconds=int(unpublished_s),
+            chunks=[(number, len(chunk)) for number, chunk in packed.items()],
+            blob=b"".join(packed.values()),
+        )
 
     def publish(self, record: FileRecord, once: Once | None = None) -> str:
         made: bytes = self._run(

@@ -25,12 +25,13 @@ _BEFORE_FLAGS = "redis.call('DEL', ARGV[1] .. ':none')\n"
 
 @cache
 def source(name: str, *, flags: bool = True) -> str:
-    """The text of a script: its flags, what all of them share, what those of lone jobs do, and its own.
+    """The text of a script: its flags, what all of them share, what those of its kind do (`_lone` before `lone_...`), and its own.
 
     Without `flags` the form for Redis before 7, to the same effect.
     """
-    parts = ["_common", "_lone", name] if name.startswith("lone_") else ["_common", name]
     folder = files("shared") / "lua"
+    kin = f"_{name.split('_', maxsplit=1)[0]}"
+    parts = ["_common", *([kin] if (folder / f"{kin}.lua").is_file() else []), name]
     *shared, own = ((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     head = ""
     if own.startswith("#!"):

@@ -30,6 +30,7 @@ BEGINS = {
     "lone_hint",
     "lone_submit",
     "pin",
+    "put",
     "room",
     "segment",
 }

@@ -1,0 +1,2 @@
+-- chunks of an upload
+return put()
