@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_several_batches_one_after_the_other(run: Run, stack: Stack, client: Ope
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_another_format_comes_out(run: Run, tmp_path: Path, ending: str) -> None:
-    frame = pd.DataFrame({"id": [1, 2], "text": ["a", "b"], "when": pd.to_datetime(["2026-01-01", None])})
+    frame = pd.DataFrame({"id": [1, 2], "text": ["a", "b"], "when": [pd.Timestamp("2026-01-01"), pd.NaT]})
     frame.to_parquet(tmp_path / "rows.parquet")
     ran = run("rows.parquet", "-o", f"out.{ending}", *ASK)
     assert ran.wait() == 0, ran.err
@@ -155,9 +156,13 @@ def test_a_killed_command_asks_for_each_row_once(stack: Stack, client: OpenAI, t
     source = table(tmp_path, 300)
     words = ("batch", "run", source, "-o", "out.csv", *ASK, "--batch-rows", "150")
     before = len(client.batches.list(limit=100).data)
+
+    def more_than(n: int) -> bool:
+        return len(client.batches.list(limit=100).data) > before + n
+
     for n in range(2):
         with running_edge(tmp_path, *words, env=stack.env) as running:
-            wait_for(lambda n=n: len(client.batches.list(limit=100).data) > before + n, 30, "a batch")
+            wait_for(partial(more_than, n), 30, "a batch")
             running.process.send_signal(signal.SIGKILL)
             running.wait()
     ended = edge(tmp_path, *words, env=stack.env)

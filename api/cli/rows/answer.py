@@ -37,7 +37,7 @@ def outcome_of(line: Mapping[str, Any]) -> Outcome:
     usage = _mapping(body.get("usage"))
     cost = money(routing.get("cost_usd"))
     reason = _first(body.get("choices")).get("finish_reason")
-    answer = text_of(body)
+    answer = _storable(text_of(body))
     return Outcome(
         answer=answer,
         error=_error(line, body) if answer is None else None,
@@ -47,6 +47,11 @@ def outcome_of(line: Mapping[str, Any]) -> Outcome:
         output_tokens=whole(usage.get("completion_tokens")) if usage else None,
         cost_usd=None if cost is None else format(cost, "f"),
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """Without lone surrogates, which JSON may hold and UTF-8 may not."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def _error(line: Mapping[str, Any], body: Mapping[str, Any]) -> str:
