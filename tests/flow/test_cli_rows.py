@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import pty
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from openai import OpenAI
-from support.edge import Command, edge, running_edge
+from support.edge import EDGE, Command, edge, running_edge
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -148,6 +151,40 @@ def test_csv_becomes_parquet(run: Run, tmp_path: Path) -> None:
     assert list(frame["id"]) == [str(n) for n in range(30)]
     assert frame["input_tokens"].dtype == "int64"
     assert frame["cost_usd"].gt(0).all()
+
+
+@pytest.mark.parametrize(("said", "code", "sent"), [("n", 1, 0), ("y", 0, 3)])
+def test_a_terminal_is_shown_the_first_request_and_asked(
+    stack: Stack, client: OpenAI, tmp_path: Path, said: str, code: int, sent: int
+) -> None:
+    del client
+    table(tmp_path, 3)
+    ours, theirs = pty.openpty()
+    command = [*EDGE, "batch", "run", "rows.csv", "-o", "out.csv", *ASK[:2], "--model", "gpt-4o-mini"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**stack.env, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        try:
+            shown = seen(ours, "Send 3 requests")
+            assert "cost     about $0.00" in shown
+            assert "OpenAI's gpt-4o-mini" in shown
+            assert prompts(stack) == Counter()
+            os.write(ours, f"{said}\n".encode())
+            seen(ours, "nothing was sent" if not sent else "3 answered")
+            assert process.wait(30) == code
+        finally:
+            process.kill()
+            os.close(ours)
+    assert sum(prompts(stack).values()) == sent
+
+
+def seen(terminal: int, words: str) -> str:
+    """What a terminal shows, up to these words."""
+    shown = ""
+    while words not in shown:
+        shown += os.read(terminal, 65536).decode(errors="replace")  # ends with the process, by an OSError
+    return shown
 
 
 def test_a_killed_command_asks_for_each_row_once(stack: Stack, client: OpenAI, tmp_path: Path) -> None:

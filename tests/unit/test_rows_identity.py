@@ -84,7 +84,7 @@ def test_nothing_to_ask(blank: Any) -> None:
 
 
 def test_an_id_of_the_rows_own() -> None:
-    rows = [{"text": "same", "id": 7}, {"text": "same", "id": "b"}]
+    rows: list[dict[str, Any]] = [{"text": "same", "id": 7}, {"text": "same", "id": "b"}]
     there, back = keys(rows, id_column="id"), keys(rows[::-1], id_column="id")
     assert there == back[::-1]
     assert [str(key)[32:] for key in there] == ["-7", "-b"]

@@ -114,7 +114,7 @@ def test_csv_goes_through_unchanged(
 
 
 def test_json_lines_keep_their_types_and_csv_gets_all_columns(tmp_path: Path) -> None:
-    rows = [{"a": 1, "b": None, "c": [1, {"x": "ä"}]}, {"a": float("nan"), "d": True}]
+    rows: list[dict[str, Any]] = [{"a": 1, "b": None, "c": [1, {"x": "ä"}]}, {"a": float("nan"), "d": True}]
     found = source(tmp_path / "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     joined(found, tmp_path / "o.jsonl")
     out = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]

@@ -42,9 +42,10 @@ def run(words: Mapping[str, Any], session: Session) -> NoReturn:
     quiet = bool(words["as_json"])
 
     def agree(found: Survey) -> None:
-        if not quiet:
+        on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        if on_terminal or not quiet:
             preview.show(asked, found, sys.stderr)
-        if asked.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if asked.yes or not on_terminal:
             return
         if not typer.confirm(f"Send {found.to_send:,} requests to {session.client.url}?", err=True):
             raise CommandError("nothing was sent.")

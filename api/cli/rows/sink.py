@@ -64,12 +64,24 @@ def _delimiter(target: Path, source: Source) -> str:
     return source.delimiter if isinstance(source, CsvSource) and source.delimiter != "\t" else ","
 
 
+class _UnixLines:
+    """csv.writer quotes the characters of its line end only: it is given both, and the first is taken off again."""
+
+    end = "\r\n"
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, record: str) -> int:
+        return self._file.write(record.removesuffix(self.end) + "\n")
+
+
 class CsvSink:
     """Null is an empty field; lists and records are JSON."""
 
     def __init__(self, file: TextIO, columns: list[str], delimiter: str) -> None:
         self._columns = columns
-        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        self._writer = csv.writer(_UnixLines(file), delimiter=delimiter, lineterminator=_UnixLines.end)
         self._writer.writerow(columns)
 
     def write(self, row: Row, ours: Mapping[str, Any]) -> None:

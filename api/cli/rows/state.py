@@ -87,8 +87,11 @@ class State:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error, OSError):
+            untouched = self._db.execute("select count(*) from parts").fetchone() == (0,)
             self._db.close()
+            if untouched:  # nothing was ever planned: leave no file behind
+                self.path.unlink()
 
     def new_pass(self) -> None:
         """The table is about to be gone through from its first row."""
