@@ -40,6 +40,16 @@ File = Annotated[
         help="Requests, one JSON object a line (OpenAI's batch format).",
     ),
 ]
+FileOrTable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="Requests, one JSON object a line (OpenAI's batch format); with --prompt a table.",
+    ),
+]
 BatchId = Annotated[str, typer.Argument(help="The batch's id, batch_...")]
 Window = Annotated[str, typer.Option(help="Time the batch may take: a number and s, m, h or d, up to 7d.")]
 Metadata = Annotated[
@@ -88,7 +98,7 @@ def _group(
 @app.command(epilog=EXIT_CODES)
 def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
     ctx: typer.Context,
-    file: File,
+    file: FileOrTable,
     output: Output,
     errors: Errors = None,
     window: Window = "24h",
@@ -112,8 +122,8 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
 ) -> None:
     """Submit FILE, wait for the end, write answers and errors. Ctrl-C leaves the batch running and says how to come back.
 
-    With --prompt, FILE is a table: each row is asked, and OUT is the table with the answers joined on. Safe to run again:
-    what is answered is not asked again.
+    With --prompt, FILE is a table: every row is asked, and OUT is the table with the answers joined on.
+    Run it again as often as you like: what is answered is not asked again.
     """
     with _session(ctx, as_json=as_json) as session:
         options.check(ctx, file)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -258,3 +259,20 @@ def test_a_batch_that_was_cancelled_stops_the_run_and_the_next_goes_on(
     stack.simulator.patch(latency_s=0)
     assert edge(tmp_path, *words, env=stack.env).wait() == 0
     assert all(row["answer"] for row in read(tmp_path / "out.csv"))
+
+
+@pytest.mark.verify
+def test_killed_at_random_moments_each_row_is_asked_once(tmp_path: Path) -> None:
+    random = Random(7)
+    words = ("batch", "run", table(tmp_path, 3000), "-o", "out.csv", *ASK, "--batch-rows", "100")
+    killed, code = 0, None
+    with running_stack("--latency-s", "0.02") as stack:
+        while code is None:
+            with running_edge(tmp_path, *words, env=stack.env) as running:
+                try:
+                    code = running.wait(random.uniform(0.4, 1.5))
+                except subprocess.TimeoutExpired:
+                    killed += 1  # by the end of this block, with kill -9
+        assert (code, prompts(stack)) == (0, asked(range(3000))), running.err
+    assert killed > 3
+    assert len(read(tmp_path / "out.csv")) == 3000
