@@ -26,6 +26,7 @@ from api.cli.outcome import (
     exit_of,
 )
 from api.cli.progress import Progress, progress_on
+from api.cli.rows import options
 from api.cli.view import batch_view
 
 app = typer.Typer(help="Submit batches, watch them, fetch their answers.", no_args_is_help=True)
@@ -37,6 +38,16 @@ File = Annotated[
         dir_okay=False,
         readable=True,
         help="Requests, one JSON object a line (OpenAI's batch format).",
+    ),
+]
+FileOrTable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="Requests, one JSON object a line (OpenAI's batch format); with --prompt a table.",
     ),
 ]
 BatchId = Annotated[str, typer.Argument(help="The batch's id, batch_...")]
@@ -87,16 +98,39 @@ def _group(
 @app.command(epilog=EXIT_CODES)
 def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
     ctx: typer.Context,
-    file: File,
+    file: FileOrTable,
     output: Output,
     errors: Errors = None,
     window: Window = "24h",
     endpoint: Endpoint = None,
     metadata: Metadata = [],  # noqa: B006  typer copies it
     as_json: AsJson = False,
+    prompt: options.Prompt = None,
+    model: options.Model = None,
+    system: options.System = None,
+    limit: options.Limit = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    param: options.Params = [],  # noqa: B006  typer copies it
+    id_column: options.IdColumn = None,
+    prefix: options.Prefix = "",
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = "utf-8",
+    batch_rows: options.BatchRows = 50_000,
+    yes: options.Yes = False,
+    partial: options.Partial = False,
 ) -> None:
-    """Submit FILE, wait for the end, write answers and errors. Ctrl-C leaves the batch running and says how to come back."""
+    """Submit FILE, wait for the end, write answers and errors. Ctrl-C leaves the batch running and says how to come back.
+
+    With --prompt, FILE is a table: every row is asked, and OUT is the table with the answers joined on.
+    Run it again as often as you like: what is answered is not asked again.
+    """
     with _session(ctx, as_json=as_json) as session:
+        options.check(ctx, file)
+        if prompt is not None:
+            from api.cli.rows import command  # noqa: PLC0415  only rows need it
+
+            command.run(ctx.params, session)
         targets = _targets(output, errors, as_json=as_json)
         targets.check(file)
         wanted = Submission(file, window, endpoint, journey.metadata_of(metadata))
@@ -215,6 +249,10 @@ class _Session:
         self.way_back: list[str] = []
         self.batch_id: str | None = None
         self._as_json = as_json
+
+    @property
+    def command(self) -> str:
+        return self.server.command
 
     def hand_in(self, wanted: Submission) -> dict[str, Any]:
         """Submit; the batch object."""

@@ -50,17 +50,29 @@ class Client:
     def close(self) -> None:
         self._session.close()
 
-    def upload(self, path: Path, on_sent: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+    def upload(
+        self,
+        path: Path,
+        on_sent: Callable[[int], None] = lambda _: None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
         """Send a batch's input file from disk; the file object. Raises UsageError or FileError for a file that cannot be."""
         form = Multipart(path, {"purpose": "batch"}, on_sent)
-        headers = {"Content-Type": form.content_type}
+        headers = {"Content-Type": form.content_type, **_once(idempotency_key)}
         return self._json("POST", "/files", data=form, headers=headers, timeout=_UPLOAD_TIMEOUT_S)
 
     def delete_file(self, file_id: str) -> None:
         self._json("DELETE", f"/files/{quote(file_id, safe='')}")
 
     def create_batch(
-        self, input_file_id: str, endpoint: str, window: str, metadata: Mapping[str, str] | None = None
+        self,
+        input_file_id: str,
+        endpoint: str,
+        window: str,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         body: dict[str, Any] = {
             "input_file_id": input_file_id,
@@ -69,7 +81,7 @@ class Client:
         }
         if metadata:
             body["metadata"] = dict(metadata)
-        return self._json("POST", "/batches", json=body)
+        return self._json("POST", "/batches", json=body, headers=_once(idempotency_key))
 
     def batch(self, batch_id: str, *, patient: bool = True) -> dict[str, Any]:
         """One batch object. Without `patient` a server that is away is reported at once."""
@@ -162,6 +174,11 @@ class _Bearer(requests.auth.AuthBase):
         if self._api_key:
             request.headers["Authorization"] = f"Bearer {self._api_key}"
         return request
+
+
+def _once(idempotency_key: str | None) -> dict[str, str]:
+    """The header by which a server knows a repeated request."""
+    return {"Idempotency-Key": idempotency_key} if idempotency_key else {}
 
 
 def base_of(url: str) -> str:

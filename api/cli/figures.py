@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -57,7 +57,7 @@ class Reading:
     """The first line's custom_id and answer."""
 
 
-def answer_of(line: dict[str, Any]) -> dict[str, Any]:
+def answer_of(line: Mapping[str, Any]) -> dict[str, Any]:
     """The provider's answer in an output line; an empty one where there is none."""
     response = line.get("response")
     body = response.get("body") if isinstance(response, dict) else None
@@ -80,19 +80,19 @@ def read(lines: Iterable[bytes]) -> Reading:
         reading.providers.setdefault(provider if isinstance(provider, str) else "", Told()).add(line, routing)
         answer = answer_of(line)
         reading.simulated += answer.get("system_fingerprint") == "simulated"
-        if reading.example is None and (text := _text_of(answer)):
+        if reading.example is None and (text := text_of(answer)):
             reading.example = (str(line.get("custom_id")), text)
     return reading
 
 
-def _text_of(answer: dict[str, Any]) -> str:
-    """What was answered, of a chat or of a legacy completion."""
+def text_of(answer: Mapping[str, Any]) -> str | None:
+    """What was answered, of a chat or of a legacy completion; None where it is no text."""
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
     except (KeyError, IndexError, TypeError):
-        return ""
-    return text if isinstance(text, str) else ""
+        return None
+    return text if isinstance(text, str) else None
 
 
 def rows(batch: BatchView, reading: Reading) -> list[Row]:
