@@ -1,6 +1,7 @@
 """Tables that come in, and tables that go out: dialects, damage, and what is kept of a value."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from api.cli.outcome import FaultyInputError, UsageError
 from api.cli.rows.answer import Outcome
 from api.cli.rows.columns import cells
-from api.cli.rows.sink import open_sink, replaced
+from api.cli.rows.sink import check_format, open_sink, replaced
 from api.cli.rows.source import Reading, Source, open_source
 
 GOOD = Outcome("yes", None, "stop", "sim", 3, 4, "0.5")
@@ -155,6 +156,18 @@ def test_parquet_goes_through_without_loss(tmp_path: Path) -> None:
         "/w==",
         [{"a": 1.5}],
     )
+
+
+def test_parquet_without_its_extra_tells_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "api.cli.rows.parquet", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"pip install 'llm-edge-agent\[parquet\]'"):
+        open_source(tmp_path / "r.parquet", Reading())
+    with pytest.raises(UsageError, match="Parquet needs pyarrow"):
+        check_format(tmp_path / "o.parquet")
+    check_format(tmp_path / "o.csv")
 
 
 def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from api.cli.rows.columns import cells
 from api.cli.rows.cut import Cut
 from api.cli.rows.handin import Handin, spool
 from api.cli.rows.recipe import Item
-from api.cli.rows.sink import open_sink, replaced
+from api.cli.rows.sink import check_format, open_sink, replaced
 from api.cli.rows.source import Source, open_source
 from api.cli.rows.state import Part, State, answers_beside, spool_beside, state_beside
 from api.cli.rows.survey import Survey, items_of, survey
@@ -80,6 +80,7 @@ class Talk:
 def run(client: Client, asked: Asked, talk: Talk) -> Ended:
     """The output is written whole at the end, or not at all. Raises CommandError of all kinds; the same call goes on."""
     asked.check()
+    check_format(asked.output)
     source = open_source(asked.file, asked.reading)
     if asked.id_column is not None and source.columns and asked.id_column not in source.columns:
         raise UsageError(f"--id-column {asked.id_column!r}: {asked.file} has no such column.")

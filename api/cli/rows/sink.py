@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -38,6 +39,12 @@ def replaced(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+
+
+def check_format(target: Path) -> None:
+    """Raises UsageError, before anything is paid for, where the format needs what is not installed."""
+    if format_of(target, "-o") == "parquet":
+        import_module("api.cli.rows.parquet")
 
 
 @contextmanager
