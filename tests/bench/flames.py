@@ -94,7 +94,8 @@ def _recorded(spy: Path, form: str, pid: int, seconds: int) -> str:
     )  # fmt: skip
     try:
         if done.returncode or not out.exists():
-            raise NoLookError(f"py-spy ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+            why = " ".join(done.stderr.partition("Stack backtrace:")[0].split())
+            raise NoLookError(f"py-spy ended with {done.returncode}: {why}")
         return out.read_text(encoding="utf-8")
     finally:
         out.unlink(missing_ok=True)
