@@ -217,6 +217,7 @@ def test_ctrl_c_then_partial_then_the_same_command(stack: Stack, client: OpenAI,
     words = ("batch", "run", table(tmp_path, 400), "-o", "out.csv", *ASK, "--batch-rows", "200")
     with running_edge(tmp_path, *words, env=stack.env) as running:
         running.wait_said("(2 of 2)", 60)
+        stack.simulator.patch(latency_s=8.0)  # the second batch is not done before it is looked at
         running.wait_said("in_progress")
         running.process.send_signal(signal.SIGINT)
         assert running.wait(10) == 130
