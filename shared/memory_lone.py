@@ -1,7 +1,7 @@
 """The memory twin of `redis_lone`, for tests and as the model that it is checked against. One thread at a time."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -28,7 +28,20 @@ class _Entry(msgspec.Struct):
     lease_until: float = 0.0
     due: float | None = None
     history: History | None = None
-    findable: float = 0.0
+
+
+class _Claimed(msgspec.Struct):
+    """The jobs of one claim, remembered for some leases."""
+
+    jobs: list[str]
+    until: float
+
+
+class _Same(msgspec.Struct):
+    """Jobs of the same content, to be found by its repetition."""
+
+    jobs: set[str]
+    until: float
 
 
 class MemoryLone:
@@ -40,7 +53,8 @@ class MemoryLone:
         self._jobs: dict[str, _Entry] = {}
         self._now_list: deque[str] = deque()
         self._soon: deque[str] = deque()
-        self._claims: dict[int, list[str]] = {}
+        self._claims: dict[int, _Claimed] = {}
+        self._same: dict[tuple[str, str], _Same] = {}
         self._tokens = 0
         self._hinted = 0.0
         self._writers: dict[str, tuple[int, Finished]] = {}
@@ -61,15 +75,14 @@ class MemoryLone:
             if known[-1]:
                 continue
             self._keys.keep(job.once, spec.id)
-            if spec.fingerprint and not job.caller:
-                self._find_no_more(spec)
+            if spec.fingerprint:
+                self._findable(spec, alone=not job.caller)
             view = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=now, expires_at=now + spec.window_s)
             self._jobs[spec.id] = _Entry(
                 view,
                 job.body,
                 [job.caller] if job.caller else [],
                 view.expires_at,
-                findable=now + lone.SAME_S if spec.fingerprint else 0.0,
             )
             self._enqueue(spec.id)
         return Submitted(tuple(known), self.wants_hint(), now, others)
@@ -80,10 +93,18 @@ class MemoryLone:
         except KeyReusedError:
             return ""
 
-    def _find_no_more(self, spec: LoneSpec) -> None:
-        for entry in self._jobs.values():
-            if (entry.view.spec.owner, entry.view.spec.fingerprint) == (spec.owner, spec.fingerprint):
-                entry.findable = 0.0
+    def _findable(self, spec: LoneSpec, *, alone: bool = False) -> None:
+        same = self._same_as(spec.owner, spec.fingerprint)
+        if alone:
+            same.jobs.clear()
+        same.jobs.add(spec.id)
+        same.until = self._now() + lone.SAME_S
+
+    def _same_as(self, owner: str, fingerprint: str) -> _Same:
+        found = self._same.get((owner, fingerprint))
+        if found is None or found.until <= self._now():
+            found = self._same[owner, fingerprint] = _Same(set(), 0.0)
+        return found
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
         waiting = self._now_list if self._jobs[job_id].callers else self._soon
@@ -113,14 +134,19 @@ class MemoryLone:
         heard = not self.listening.isdisjoint(entry.callers)
         entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
-        entry.token = entry.due = None
+        entry.token = entry.due = entry.history = None
         if heard or not line:
-            entry.findable = 0.0
+            self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
 
     def delete(self, job_id: str) -> None:
         found = self._jobs.get(job_id)
         if found is not None and found.view.status.terminal:
-            del self._jobs[job_id]
+            self._forget(found)
+
+    def _forget(self, entry: _Entry) -> None:
+        spec = entry.view.spec
+        del self._jobs[spec.id]
+        self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
 
     def wait(self, job_id: str, caller: str) -> LoneJob | None:
         found = self._jobs.get(job_id)
@@ -136,20 +162,21 @@ class MemoryLone:
             return
         if found.view.status.terminal:
             if found.view.spec.fingerprint and found.view.line:
-                found.findable = self._now() + lone.SAME_S
+                self._findable(found.view.spec)
             return
         found.callers = [c for c in found.callers if c != caller]
         if not found.callers and cancel and found.view.status is JobStatus.QUEUED:
             self._end(found, JobStatus.CANCELLED, b"")
 
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
-        for job_id, found in self._jobs.items():
-            spec = found.view.spec
-            same = spec.owner == owner and spec.fingerprint == fingerprint and found.findable > self._now()
-            if same and found.view.status.terminal:
-                found.findable = 0.0 if caller else found.findable
+        same = self._same_as(owner, fingerprint).jobs
+        for job_id in sorted(same):
+            found = self._jobs[job_id]
+            if found.view.status.terminal:
+                if caller:
+                    same.discard(job_id)
                 return job_id
-            if same and self.listening.isdisjoint(found.callers):
+            if self.listening.isdisjoint(found.callers):
                 found.callers = [caller] if caller else []
                 return job_id
         return None
@@ -171,7 +198,7 @@ class MemoryLone:
         self._drain(self._soon, rest - (len(slips) - before), slips, lease_s)
         if not slips:
             return None
-        self._claims[self._tokens] = [slip.id for slip in slips]
+        self._claims[self._tokens] = _Claimed([slip.id for slip in slips], self._now() + 4 * lease_s)
         return Claim(
             ref=f"{lone.LONE}/{self._tokens}",
             batch_id=lone.LONE,
@@ -226,23 +253,32 @@ class MemoryLone:
         self._hinted = self._now() + ledger.HINT_TIMEOUT_S
         return True
 
+    def _claimed(self, token: int) -> _Claimed | None:
+        found = self._claims.get(token)
+        return found if found is not None and found.until > self._now() else None
+
     def _held(self, token: int) -> list[str]:
-        return [j for j in self._claims.get(token, ()) if j in self._jobs and self._jobs[j].token == token]
+        return [j for j, e in self._jobs.items() if e.token == token]
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
         states: list[Held] = []
         for _, token in held:
-            for job_id in self._held(token):
-                self._jobs[job_id].lease_until = self._now() + lease_s
-            states.append("held" if token in self._claims else "lost")
+            if (claimed := self._claimed(token)) is not None:
+                claimed.until = self._now() + 4 * lease_s
+                for job_id in self._held(token):
+                    self._jobs[job_id].lease_until = self._now() + lease_s
+            states.append("held" if claimed else "lost")
         return states
 
     def release(self, ref: str, token: int) -> bool:  # noqa: ARG002  the token alone names the claim
-        for job_id in reversed(self._held(token)):
-            self._jobs[job_id].token = None
-            self._enqueue(job_id, front=True)
-            self._hinted = 0.0
-        return self._claims.pop(token, None) is not None
+        claimed = self._claimed(token)
+        self._claims.pop(token, None)
+        for job_id in reversed(claimed.jobs) if claimed else ():
+            found = self._jobs.get(job_id)
+            if found is not None and found.token == token:
+                found.token, self._hinted = None, 0.0
+                self._enqueue(job_id, front=True)
+        return claimed is not None
 
     def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
         moved = [j for j in self._held(token) if j in split.jobs]
@@ -271,22 +307,25 @@ class MemoryLone:
 
     def reap(self, *, most: int) -> LoneReaped:
         now = self._now()
-        over = [j for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now][:most]
-        for job_id in over:
-            found = self._jobs[job_id]
-            self._claims.pop(found.token or 0, None)
-            found.token, self._hinted = None, 0.0
-            self._enqueue(job_id, front=True)
-        due = [j for j, e in self._jobs.items() if e.look_at <= now][:most]
-        gone = [j for j in due if self._jobs[j].view.status.terminal]
-        for job_id in due:
-            if job_id in gone:
-                del self._jobs[job_id]
-            else:
-                self._end(self._jobs[job_id], JobStatus.EXPIRED, b"")
-        return LoneReaped(
-            recovered=len(over),
-            expired=len(due) - len(gone),
-            removed=len(gone),
-            left=most in {len(over), len(due)},
+        entries = self._jobs.values()
+        over = _first(
+            ((e.lease_until, e) for e in entries if e.token is not None and e.lease_until <= now), most
         )
+        for entry in over:
+            self._claims.pop(entry.token or 0, None)
+            entry.token, self._hinted = None, 0.0
+            self._enqueue(entry.view.spec.id, front=True)
+        due = [(e.look_at, e) for e in entries if e.look_at <= now]
+        late = _first((pair for pair in due if not pair[1].view.status.terminal), most)
+        old = _first((pair for pair in due if pair[1].view.status.terminal), most)
+        for entry in late:
+            self._end(entry, JobStatus.EXPIRED, b"")
+        for entry in old:
+            self._forget(entry)
+        left = most in {len(over), len(late), len(old)}
+        return LoneReaped(recovered=len(over), expired=len(late), removed=len(old), left=left)
+
+
+def _first(found: Iterable[tuple[float, _Entry]], most: int) -> list[_Entry]:
+    """The earliest; of those at the same moment, the smallest ids."""
+    return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].view.spec.id))[:most]]

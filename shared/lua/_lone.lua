@@ -39,6 +39,16 @@ local function listens(callers)
   return false
 end
 
+-- a job that has ended leaves nothing behind
+local function forget(id)
+  local j = call('HMGET', job_key(id), 'spec', 'same')
+  call('DEL', job_key(id))
+  call('ZREM', L .. 'kept', id)
+  if not j[1] then return end
+  call('ZREM', P .. 'js:' .. cjson.decode(j[1]).owner, id)
+  if j[2] ~= '' then call('SREM', j[2], id) end
+end
+
 -- `line` is empty where no answer came; a result that nobody has heard stays to be found by its repetition
 local function end_job(id, status, line, t)
   local key = job_key(id)

@@ -1,7 +1,9 @@
 #!lua flags=allow-oom
--- {owner, fingerprint, caller} -> the id of a job of the same content whose callers have gone, or nothing
+-- {owner, fingerprint, caller} -> the id of the oldest job of the same content whose callers have gone, or nothing
 local same = P .. 'same:' .. A.owner .. ':' .. A.fingerprint
-for _, id in ipairs(call('SMEMBERS', same)) do
+local ids = call('SMEMBERS', same)
+table.sort(ids)
+for _, id in ipairs(ids) do
   local j = call('HMGET', job_key(id), 'status', 'callers')
   if not j[1] then
     call('SREM', same, id)

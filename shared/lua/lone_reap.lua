@@ -26,10 +26,7 @@ for _, id in ipairs(due) do
 end
 local old = call('ZRANGEBYSCORE', L .. 'kept', '-inf', stamp(t), 'LIMIT', 0, A.most)
 for _, id in ipairs(old) do
-  local spec = call('HGET', job_key(id), 'spec')
-  if spec then call('ZREM', P .. 'js:' .. cjson.decode(spec).owner, id) end
-  call('DEL', job_key(id))
-  call('ZREM', L .. 'kept', id)
+  forget(id)
   removed = removed + 1
 end
 tell()
