@@ -201,11 +201,18 @@ class Fleet(RuleBasedStateMachine):
             assert slip.id not in before.held, "what is held is not handed out"
         return claim
 
-    @rule(claim=claims, data=st.data(), ok=st.booleans())
-    def finish(self, claim: Claim, data: st.DataObject, ok: bool) -> None:
-        """By the holder, or by one who lost his lease long ago."""
+    @rule(claim=claims, data=st.data(), ok=st.booleans(), left=st.booleans())
+    def finish(self, claim: Claim, data: st.DataObject, ok: bool, left: bool) -> None:
+        """By the holder, or by one who lost his lease long ago. Callers may have `left` just then."""
         jobs = data.draw(st.lists(st.sampled_from([s.id for s in claim.slips]), min_size=1, max_size=3))
         self._finish(jobs, ok=ok)
+        for job_id in sorted(set(jobs) & set(self.here)) if left else ():
+            self._leave_unheard(job_id)
+
+    def _leave_unheard(self, job_id: str) -> None:
+        self.both(lambda lone: lone.leave(job_id, "api1", cancel=True))
+        if fingerprint := self.known[job_id].spec.fingerprint:
+            self.attach("api2", fingerprint)
 
     def _finish(self, jobs: list[str], *, ok: bool) -> None:
         serial = next(_serials)
