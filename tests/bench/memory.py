@@ -1,4 +1,4 @@
-"""`python -m tests.bench.memory [small|full]`: what Redis keeps of a job, measured on an embedded Valkey. Prints; asserts nothing.
+"""`python -m tests.bench.memory [JOBS]`: what Redis keeps of a job, measured on an embedded Valkey. Prints; asserts nothing.
 
 Bodies and answers are cut from one long real text (docstrings), which repeats itself only beyond what compression sees.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.shown import show
-from bench.table import Table
 from redis import Redis
+from rich.console import Console
+from rich.table import Table
 from support.batches import jsonl, line
 from support.ledgers import outcome, spec
 from support.lone import job, result
@@ -32,7 +32,6 @@ from shared.redis_url import parse_redis_url
 from shared.validate import validate
 
 KB = 1000
-JOBS = {"small": 2000, "full": 20_000}
 BODIES = (1 * KB, 4 * KB)
 ANSWER = 1 * KB
 _GROUP = 128
@@ -128,32 +127,36 @@ def lone_of(client: "Redis", jobs: int, size: int) -> list[float]:
     return [size_, queued, meter.per_job()]
 
 
-def rows(size: str) -> Table:
-    """The section of `make bench`: bytes a job at each stage, for each size of body."""
-    jobs, found = JOBS[size], []
+def main() -> None:
+    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    table = Table(
+        title=f"bytes of Redis a job (GB a million jobs: / 1,000), {jobs:,} jobs, answers of {ANSWER / KB:g} kB"
+    )
+    for column in (
+        "",
+        "the line's own",
+        "queued",
+        "beyond the line",
+        "all answered, none rolled up",
+        "ended",
+    ):
+        table.add_column(column)
     with running_valkey(maxmemory=16 * 2**30) as server:
         client = connect(parse_redis_url(server.url), role="worker", max_connections=4)
-        for body in BODIES:
+        for size in BODIES:
             client.flushall()
-            own, queued, open_, ended = batch_of(client, jobs, body)
+            own, queued, open_, ended = batch_of(client, jobs, size)
             row = [own, queued, queued - own, open_, ended]
-            found.append([f"batch, {body / KB:g} kB", *(f"{value:,.0f}" for value in row)])
-        for body in BODIES:
+            table.add_row(f"batch, {size / KB:g} kB", *(f"{value:,.0f}" for value in row))
+        for size in BODIES:
             client.flushall()
-            own, queued, ended = lone_of(client, jobs, body)
+            own, queued, ended = lone_of(client, jobs, size)
             row = [own, queued, queued - own]
-            found.append(
-                [f"lone, {body / KB:g} kB", *(f"{value:,.0f}" for value in row), "", f"{ended:,.0f}"]
-            )
+            table.add_row(f"lone, {size / KB:g} kB", *(f"{value:,.0f}" for value in row), "", f"{ended:,.0f}")
         client.close()
         client.connection_pool.disconnect()
-    return Table(
-        name="bytes of Redis a job",
-        head=["", "the line's own", "queued", "beyond the line", "all answered, none rolled up", "ended"],
-        rows=found,
-        notes=f"{jobs:,} jobs, answers of {ANSWER / KB:g} kB; GB a million jobs: / 1,000",
-    )
+    Console().print(table)
 
 
 if __name__ == "__main__":
-    show(rows)
+    main()

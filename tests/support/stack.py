@@ -120,11 +120,6 @@ class Stack:
         wait_for(healthy, START_S, f"the second API to answer; its log:\n{self.log('api-2')}")
         return f"{url}/v1"
 
-    @property
-    def newest(self) -> "subprocess.Popen[bytes]":
-        """The process started last."""
-        return self._all[-1]
-
     def kill_api(self) -> None:
         assert self.api is not None
         self.api.kill()
