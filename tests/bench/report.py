@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 
@@ -37,12 +38,12 @@ def show(console: Console, finding: Finding) -> None:
     for column in finding.columns:
         table.add_column(column)
     for row in finding.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for budget in finding.budgets:
-        console.print(f"  {_said(budget)}: {budget.what}: {budget.measured} (budget {budget.budget})")
+        console.out(f"  {_said(budget)}: {budget.what}: {budget.measured} (budget {budget.budget})")
     for note in finding.notes:
-        console.print(f"  {note}", style="dim")
+        console.out(f"  {note}", style="dim")
 
 
 def _said(budget: Budget) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,13 +130,13 @@ def measure(rival: Rival, jobs: int, latency_s: float, *, filled: bool = True) -
         cpu = Cpu(
             workers=[w.pid for w in running.workers], valkey=[valkey_pid], **{PROVIDER: [simulator.pid]}
         )
+        began = time.time()
         if filled:
             running.signal_all(signal.SIGCONT)
         else:
             sent = running.send(jobs)
+            began = sent["began"]
         running.wait_for_calls(WARM_UP + jobs)
         spent = cpu.spent()
-        calls = simulator.calls(after=WARM_UP)
-        began = min(call["received_at"] for call in calls) if filled else sent["began"]
-        wall_s = max(call["ended_at"] for call in calls) - began
+        wall_s = max(call["ended_at"] for call in simulator.calls(after=WARM_UP)) - began
         return Speed(jobs, jobs / wall_s, spent, 1000 * sent["cpu_s"] / jobs)

@@ -19,7 +19,7 @@ def shrunk(svg: str, title: str) -> str:
     return _TITLE.sub(lambda found: found[1] + title, kept)
 
 
-def top(svg: str, most: int = 12) -> list[str]:
+def top(svg: str, most: int = 8) -> list[str]:
     """The functions of this project with most samples below them: `name (file) percent %`, the highest of each."""
     found: dict[str, float] = {}
     for frame in _FRAME.finditer(svg):
