@@ -26,12 +26,13 @@ WARM_UP = 400
 
 @dataclass(frozen=True)
 class Rival:
-    """`commands` start the workers; `how` is what a reader needs to judge the choice."""
+    """`commands` start the workers; `how` is what a reader needs to judge the choice; `jobs` are those of a full run."""
 
     name: str
     module: str
     commands: list[list[str]]
     how: str
+    jobs: int
     env: dict[str, str] = field(default_factory=dict)
 
 
