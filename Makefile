@@ -60,14 +60,15 @@ faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and
 soak:  ## (empty so far)
 	@echo "soak: this tier is empty so far; it tests nothing"
 
-bench: $(VENV)/.dev  ## speeds and ratios, printed; asserts nothing
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev  ## speeds beside the rivals': make bench [ONLY=batch,lone] [SCALE=0.1] [PAGE=1] [JSON=file]
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(PAGE),--page) $(if $(JSON),--json $(JSON))
 
 lock: $(VENV)/.dev  ## resolve the lock files anew
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o requirements-dev.lock
+	@$(BIN)/uv pip compile tests/bench/rivals/rivals.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade -o tests/bench/rivals/rivals.txt
 
 clean:  ## remove the environment, caches and the embedded stack's data
-	@rm -rf $(VENV) .llm-edge .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .bench .llm-edge .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

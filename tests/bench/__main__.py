@@ -1,187 +1,104 @@
-"""`make bench`: speeds of the whole system, and of naive Celery beside it in the same run. Prints; asserts nothing.
+"""`make bench`: what the system does on this machine, and its rivals beside it in the same run. Asserts nothing.
 
-Absolute figures are the machine's; the ratios are what counts.
+Absolute figures are the machine's; the ratios are what counts. `python -m tests.bench --help` lists the sections.
 """
 
+import argparse
 import os
-import signal
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import psutil
-import requests
-from celery import Celery
+from bench import acceptance, flames, interactive, lone, provider, routing, scaling, throughput
+from bench.report import Finding, markdown, put, show, write_json
+from bench.section import Size
+from bench.tools import ROOT, ensure_tools
 from rich.console import Console
-from rich.table import Table
-from support.batches import jsonl, line, submit, wait_for_end
-from support.simulator import running_simulator
-from support.stack import Stack, running_stack
-from support.valkey import running_valkey
-from support.waiting import wait_for
 
-from api.cli.corpus import functions
+PAGE = ROOT / "ops" / "docs" / "performance.md"
 
-JOBS = int(os.environ.get("BENCH_JOBS", "20000"))
-NAIVE_JOBS = int(os.environ.get("BENCH_NAIVE_JOBS", "4000"))
-WORKERS = 2
-QUEUED = 50_000
-PROMPTS = [function.prompt for function in islice(functions(), 4000)]
-
-
-def rows(count: int) -> bytes:
-    """Real text: docstrings, the same ones again with another number where there are not enough."""
-    return jsonl([line(f"job-{n}", f"{n}: {PROMPTS[n % len(PROMPTS)]}") for n in range(count)])
-
-
-class Cpu:
-    """CPU seconds of processes and all their children, by name."""
-
-    def __init__(self, **pids: list[int]) -> None:
-        self._processes = {name: [psutil.Process(pid) for pid in found] for name, found in pids.items()}
-        self._before = self._now()
-
-    def _now(self) -> dict[str, float]:
-        return {name: sum(map(_seconds, found)) for name, found in self._processes.items()}
-
-    def spent(self) -> dict[str, float]:
-        return {name: after - self._before[name] for name, after in self._now().items()}
-
-
-def _seconds(process: psutil.Process) -> float:
-    family = [process, *process.children(recursive=True)]
-    return sum(t.user + t.system for t in (p.cpu_times() for p in family))
-
-
-class Speed:
-    def __init__(self, jobs: int, wall_s: float, cpu: dict[str, float]) -> None:
-        self.per_s = jobs / wall_s
-        self.cpu_ms = {name: 1000 * seconds / jobs for name, seconds in cpu.items()}
-
-    @property
-    def ours_ms(self) -> float:
-        """All processes but the provider's."""
-        return sum(ms for name, ms in self.cpu_ms.items() if name != "provider")
-
-
-def ours() -> Speed:
-    with (
-        running_stack(workers=WORKERS, LLM_EDGE_LEASE_S="15", LLM_EDGE_TICK_S="0.5") as stack,
-        stack.client as client,
-    ):
-        wait_for_end(client, submit(client, rows(500)).id)  # connections and scripts
-        data = rows(JOBS)
-        cpu = Cpu(
-            api=[_pid(stack.api)],
-            workers=[w.pid for w in stack.workers],
-            valkey=[stack.valkey.pid],
-            provider=[stack.simulator.pid],
-        )
-        started = time.monotonic()
-        batch = submit(client, data)
-        ended = wait_for_end(client, batch.id, timeout_s=300)
-        wall_s = time.monotonic() - started
-        assert ended.request_counts is not None
-        assert ended.request_counts.completed == JOBS
-        return Speed(JOBS, wall_s, cpu.spent())
-
-
-def _pid(process: "subprocess.Popen[bytes] | None") -> int:
-    assert process is not None
-    return process.pid
-
-
-@contextmanager
-def naive_worker(url: str) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "tests.bench.naive",
-        "worker",
-        "-c",
-        str(WORKERS),
-        "-l",
-        "error",
-    ]
-    worker = subprocess.Popen(
-        command, env={**os.environ, "REDIS_URL": url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield worker
-    finally:
-        worker.terminate()
-        worker.wait(30)
-
-
-def naive() -> Speed:
-    with running_valkey() as valkey, running_simulator() as simulator, naive_worker(valkey.url) as worker:
-        app = Celery("naive", broker=valkey.url, backend=valkey.url, set_as_current=False)
-        body = line("x", PROMPTS[0])["body"]
-        url = f"{simulator.base_url}/chat/completions"
-        app.send_task("naive.complete", args=[url, body]).get(timeout=60)
-        worker.send_signal(
-            signal.SIGSTOP
-        )  # sending is not what is compared: the queue is full before the clock starts
-        for _ in range(NAIVE_JOBS):
-            app.send_task("naive.complete", args=[url, body])
-        cpu = Cpu(workers=[worker.pid], valkey=[valkey.pid], provider=[simulator.pid])
-        started = time.monotonic()
-        worker.send_signal(signal.SIGCONT)
-        wait_for(lambda: simulator.stats()["default"]["calls"] > NAIVE_JOBS, 300, "naive Celery", every_s=0.2)
-        wall_s = time.monotonic() - started
-        return Speed(NAIVE_JOBS, wall_s, cpu.spent())
-
-
-def acceptance() -> tuple[float, float, float]:
-    """(jobs/s from upload to in_progress, bytes of Redis per queued job, bytes of its line)."""
-    with running_stack(workers=0) as stack, stack.client as client:
-        data = rows(QUEUED)
-        before = _memory(stack)
-        started = time.monotonic()
-        batch = submit(client, data)
-        wait_for(
-            lambda: (
-                requests.get(f"{stack.base_url}/batches/{batch.id}", timeout=5).json()["status"]
-                == "in_progress"
-            ),
-            60,
-            "validation",
-        )
-        took_s = time.monotonic() - started
-        return QUEUED / took_s, (_memory(stack) - before) / QUEUED, len(data) / QUEUED
-
-
-def _memory(stack: Stack) -> float:
-    with stack.valkey.client() as redis:
-        info = redis.info("memory")
-        assert isinstance(info, dict)
-        return float(info["used_memory"])
+SECTIONS: dict[str, Callable[[Size], Finding]] = {
+    "batch": throughput.instant,
+    "batch-50ms": throughput.distant,
+    "scaling": scaling.run,
+    "acceptance": acceptance.run,
+    "interactive": interactive.run,
+    "lone": lone.run,
+    "routing": routing.run,
+    "provider": provider.run,
+    "flames": flames.run,
+}
+NEED_TOOLS = {"batch", "batch-50ms", "flames"}
 
 
 def main() -> None:
-    console = Console()
-    per_s, stored, size = acceptance()
-    edge, plain = ours(), naive()
-    table = Table(title=f"instant local provider, {WORKERS} workers, {os.cpu_count()} cores")
-    for column in ("", "completions/s", "CPU ms each (without the provider)", "of which"):
-        table.add_column(column)
-    for name, speed in (("LLM Edge Agent", edge), ("naive Celery (prefork)", plain)):
-        parts = ", ".join(f"{part} {ms:.2f}" for part, ms in speed.cpu_ms.items())
-        table.add_row(name, f"{speed.per_s:,.0f}", f"{speed.ours_ms:.2f}", parts)
-    table.add_row(
-        "ratio", f"{edge.per_s / plain.per_s:.2f} x", f"{plain.ours_ms / edge.ours_ms:.2f} x less", ""
+    asked = _asked()
+    names = asked.only.split(",") if asked.only else list(SECTIONS)
+    if unknown := set(names) - set(SECTIONS):
+        raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
+    if NEED_TOOLS.intersection(names):
+        ensure_tools()
+    console, size, context = Console(), Size(asked.scale), _context(asked.scale)
+    findings: dict[str, Finding] = {}
+    for name in names:
+        started, load = time.monotonic(), os.getloadavg()[0]
+        finding = findings[name] = SECTIONS[name](size)
+        show(console, finding)
+        console.print(
+            f"  {name}: {time.monotonic() - started:.0f} s; load before it {load:.1f}\n", style="dim"
+        )
+        if asked.page:
+            text = markdown(finding, _taken(context, load), f"make bench ONLY={name}")
+            PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+        if asked.json:
+            write_json(asked.json, context, findings)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(SECTIONS)}")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="below 1: smaller and shorter, to try it out"
     )
-    console.print(table)
-    console.print(f"accepting a batch: {per_s:,.0f} jobs/s from upload to in_progress ({QUEUED:,} lines)")
-    console.print(f"Redis: {stored:,.0f} bytes a queued job, whose line has {size:,.0f} bytes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON as well")
+    parser.add_argument("--page", action="store_true", help=f"write the tables into {PAGE.relative_to(ROOT)}")
+    return parser.parse_args()
+
+
+def _context(scale: float) -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": commit.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "cpu": _cpu(),
+        "scale": scale,
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = next((line for line in lines if line.startswith("model name")), "")
+    return found.partition(":")[2].strip() or platform.processor() or platform.machine()
+
+
+def _taken(context: dict[str, Any], load: float) -> str:
+    shortened = "" if context["scale"] == 1 else f", **shortened to {context['scale']:g}**"
+    return (
+        f"{context['at']} at {context['commit']}, Python {context['python']}, {context['cores']} cores of"
+        f" {context['cpu']}, load before {load:.1f}{shortened}"
+    )
 
 
 if __name__ == "__main__":
