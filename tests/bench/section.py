@@ -45,7 +45,9 @@ def fleet(latency_s: float = 0.0, workers: int = 2, **env: str) -> Iterator[Stac
         "LLM_EDGE_TICK_S": "0.5",
         **env,
     }
-    with running_stack("--latency-s", str(latency_s), workers=workers, aof=False, **settings) as stack:
+    with running_stack(
+        "--latency-s", str(latency_s), workers=workers, aof=False, part_env=None, **settings
+    ) as stack:
         yield stack
 
 
