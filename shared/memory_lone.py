@@ -26,7 +26,20 @@ class _Entry(msgspec.Struct):
     lease_until: float = 0.0
     due: float | None = None
     history: History | None = None
-    findable: float = 0.0
+
+
+class _Claimed(msgspec.Struct):
+    """The jobs of one claim, remembered for some leases."""
+
+    jobs: list[str]
+    until: float
+
+
+class _Same(msgspec.Struct):
+    """Jobs of the same content, to be found by its repetition."""
+
+    jobs: set[str]
+    until: float
 
 
 class MemoryLone:
@@ -37,7 +50,8 @@ class MemoryLone:
         self._jobs: dict[str, _Entry] = {}
         self._now_list: deque[str] = deque()
         self._soon: deque[str] = deque()
-        self._claims: dict[int, list[str]] = {}
+        self._claims: dict[int, _Claimed] = {}
+        self._same: dict[tuple[str, str], _Same] = {}
         self._tokens = 0
         self._hinted = 0.0
         self._writers: dict[str, tuple[int, Finished]] = {}
@@ -59,10 +73,19 @@ class MemoryLone:
                 job.body,
                 [job.caller] if job.caller else [],
                 view.expires_at,
-                findable=now + lone.SAME_S if spec.fingerprint else 0.0,
             )
+            if spec.fingerprint:
+                same = self._same_as(spec.owner, spec.fingerprint)
+                same.jobs.add(spec.id)
+                same.until = now + lone.SAME_S
             self._enqueue(spec.id)
         return Submitted(tuple(known), self.wants_hint(), now)
+
+    def _same_as(self, owner: str, fingerprint: str) -> _Same:
+        found = self._same.get((owner, fingerprint))
+        if found is None or found.until <= self._now():
+            found = self._same[owner, fingerprint] = _Same(set(), 0.0)
+        return found
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
         waiting = self._now_list if self._jobs[job_id].callers else self._soon
@@ -90,15 +113,21 @@ class MemoryLone:
     def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
         now, spec = self._now(), entry.view.spec
         entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
-        entry.look_at = now + (spec.delivered_retention_s if entry.callers else spec.retention_s)
-        entry.token = entry.due = None
-        if entry.callers or not line:
-            entry.findable = 0.0
+        heard = not self.listening.isdisjoint(entry.callers)
+        entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
+        entry.token = entry.due = entry.history = None
+        if heard or not line:
+            self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
 
     def delete(self, job_id: str) -> None:
         found = self._jobs.get(job_id)
         if found is not None and found.view.status.terminal:
-            del self._jobs[job_id]
+            self._forget(found)
+
+    def _forget(self, entry: _Entry) -> None:
+        spec = entry.view.spec
+        del self._jobs[spec.id]
+        self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
 
     def wait(self, job_id: str, caller: str) -> LoneJob | None:
         found = self._jobs.get(job_id)
@@ -117,10 +146,9 @@ class MemoryLone:
             self._end(found, JobStatus.CANCELLED, b"")
 
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
-        for job_id, found in self._jobs.items():
-            spec = found.view.spec
-            same = spec.owner == owner and spec.fingerprint == fingerprint and found.findable > self._now()
-            if same and not self.listening.intersection(found.callers):
+        for job_id in sorted(self._same_as(owner, fingerprint).jobs):
+            found = self._jobs[job_id]
+            if self.listening.isdisjoint(found.callers):
                 found.callers = [caller]
                 return job_id
         return None
@@ -142,7 +170,7 @@ class MemoryLone:
         self._drain(self._soon, rest - (len(slips) - before), slips, lease_s)
         if not slips:
             return None
-        self._claims[self._tokens] = [slip.id for slip in slips]
+        self._claims[self._tokens] = _Claimed([slip.id for slip in slips], self._now() + 4 * lease_s)
         return Claim(
             ref=f"{lone.LONE}/{self._tokens}",
             batch_id=lone.LONE,
@@ -197,23 +225,32 @@ class MemoryLone:
         self._hinted = self._now() + ledger.HINT_TIMEOUT_S
         return True
 
+    def _claimed(self, token: int) -> _Claimed | None:
+        found = self._claims.get(token)
+        return found if found is not None and found.until > self._now() else None
+
     def _held(self, token: int) -> list[str]:
-        return [j for j in self._claims.get(token, ()) if j in self._jobs and self._jobs[j].token == token]
+        return [j for j, e in self._jobs.items() if e.token == token]
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
         states: list[Held] = []
         for _, token in held:
-            for job_id in self._held(token):
-                self._jobs[job_id].lease_until = self._now() + lease_s
-            states.append("held" if token in self._claims else "lost")
+            if (claimed := self._claimed(token)) is not None:
+                claimed.until = self._now() + 4 * lease_s
+                for job_id in self._held(token):
+                    self._jobs[job_id].lease_until = self._now() + lease_s
+            states.append("held" if claimed else "lost")
         return states
 
     def release(self, ref: str, token: int) -> bool:  # noqa: ARG002  the token alone names the claim
-        for job_id in reversed(self._held(token)):
-            self._jobs[job_id].token = None
-            self._enqueue(job_id, front=True)
-            self._hinted = 0.0
-        return self._claims.pop(token, None) is not None
+        claimed = self._claimed(token)
+        self._claims.pop(token, None)
+        for job_id in reversed(claimed.jobs) if claimed else ():
+            found = self._jobs.get(job_id)
+            if found is not None and found.token == token:
+                found.token, self._hinted = None, 0.0
+                self._enqueue(job_id, front=True)
+        return claimed is not None
 
     def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
         moved = [j for j in self._held(token) if j in split.jobs]
@@ -242,19 +279,21 @@ class MemoryLone:
 
     def reap(self, *, most: int) -> LoneReaped:
         now = self._now()
-        over = [j for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now][:most]
+        lapsed = [(e.lease_until, j) for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now]
+        over = [job_id for _, job_id in sorted(lapsed)[:most]]
         for job_id in over:
             found = self._jobs[job_id]
             self._claims.pop(found.token or 0, None)
             found.token, self._hinted = None, 0.0
             self._enqueue(job_id, front=True)
-        due = [j for j, e in self._jobs.items() if e.look_at <= now][:most]
-        gone = [j for j in due if self._jobs[j].view.status.terminal]
-        for job_id in due:
-            if job_id in gone:
-                del self._jobs[job_id]
+        look = sorted((e.look_at, j) for j, e in self._jobs.items() if e.look_at <= now)[:most]
+        due = [self._jobs[job_id] for _, job_id in look]
+        gone = [entry for entry in due if entry.view.status.terminal]
+        for entry in due:
+            if entry.view.status.terminal:
+                self._forget(entry)
             else:
-                self._end(self._jobs[job_id], JobStatus.EXPIRED, b"")
+                self._end(entry, JobStatus.EXPIRED, b"")
         return LoneReaped(
             recovered=len(over),
             expired=len(due) - len(gone),

@@ -74,8 +74,7 @@ class RedisLone:
         return self.get(job_id) if self._run("lone_cancel", id=job_id) else None
 
     def delete(self, job_id: str) -> None:
-        if (job := self.get(job_id)) is not None:
-            self._run("lone_delete", id=job_id, owner=job.spec.owner)
+        self._run("lone_delete", id=job_id)
 
     def wait(self, job_id: str, caller: str) -> LoneJob | None:
         return self.get(job_id) if self._run("lone_wait", id=job_id, caller=caller) else None

@@ -26,11 +26,30 @@ local function wants_hint(t)
   return true
 end
 
+-- whether any of these callers can still be told: an API process that was killed hears nothing any more
+local ears = {}
+local function anybody_hears(callers)
+  for caller in string.gmatch(callers, '[^,]+') do
+    if ears[caller] == nil then ears[caller] = call('PUBSUB', 'NUMSUB', P .. 'replies:' .. caller)[2] > 0 end
+    if ears[caller] then return true end
+  end
+  return false
+end
+
+-- a job that has ended leaves nothing behind
+local function forget(id)
+  local j = call('HMGET', job_key(id), 'spec', 'same')
+  call('DEL', job_key(id))
+  call('ZREM', L .. 'ends', id)
+  call('ZREM', P .. 'js:' .. cjson.decode(j[1]).owner, id)
+  if j[2] ~= '' then call('SREM', j[2], id) end
+end
+
 -- `line` is empty where no answer came; a result that nobody has heard stays to be found by its repetition
 local function end_job(id, status, line, t)
   local key = job_key(id)
   local j = call('HMGET', key, 'callers', 'keep_s', 'delivered_s', 'same')
-  local heard = j[1] ~= ''
+  local heard = anybody_hears(j[1])
   call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line, 'token', '')
   call('HDEL', key, 'body', 'history')
   call('ZREM', L .. 'leases', id)

@@ -1,17 +1,9 @@
--- {owner, fingerprint, caller} -> the id of a job of the same content whose callers have gone, or nothing
-local function gone(callers)
-  for caller in string.gmatch(callers, '[^,]+') do
-    if call('PUBSUB', 'NUMSUB', P .. 'replies:' .. caller)[2] > 0 then return false end
-  end
-  return true
-end
-
-local same = P .. 'same:' .. A.owner .. ':' .. A.fingerprint
-for _, id in ipairs(call('SMEMBERS', same)) do
+-- {owner, fingerprint, caller} -> the id of the oldest job of the same content whose callers have gone, or nothing
+local ids = call('SMEMBERS', P .. 'same:' .. A.owner .. ':' .. A.fingerprint)
+table.sort(ids)
+for _, id in ipairs(ids) do
   local callers = call('HGET', job_key(id), 'callers')
-  if not callers then
-    call('SREM', same, id)
-  elseif gone(callers) then
+  if callers and not anybody_hears(callers) then
     call('HSET', job_key(id), 'callers', A.caller)
     return id
   end

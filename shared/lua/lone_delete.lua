@@ -1,7 +1,5 @@
--- {id, owner} forgets a job that has ended
+-- {id} forgets a job that has ended
 local status = call('HGET', job_key(A.id), 'status')
 if not status or not ended(status) then return 0 end
-call('DEL', job_key(A.id))
-call('ZREM', L .. 'ends', A.id)
-call('ZREM', P .. 'js:' .. A.owner, A.id)
+forget(A.id)
 return 1

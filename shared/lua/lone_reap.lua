@@ -15,16 +15,15 @@ for _, id in ipairs(over) do
 end
 local due = call('ZRANGEBYSCORE', L .. 'ends', '-inf', stamp(t), 'LIMIT', 0, A.most)
 for _, id in ipairs(due) do
-  local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'spec')
-  if j[1] and not ended(j[1]) then
+  local status = call('HGET', job_key(id), 'status')
+  if not status then
+    call('ZREM', L .. 'ends', id)
+  elseif ended(status) then
+    forget(id)
+    removed = removed + 1
+  else
     end_job(id, 'expired', '', t)
     expired = expired + 1
-  else
-    if j[2] then call('ZREM', P .. 'js:' .. cjson.decode(j[2]).owner, id) end
-    call('DEL', key)
-    call('ZREM', L .. 'ends', id)
-    removed = removed + 1
   end
 end
 tell()

@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import pytest
 from support.lone import claim, ids, job, result
 from support.stores import Stores
@@ -204,12 +205,37 @@ def test_a_repeated_request_finds_the_job_whose_caller_has_gone(stores: Stores) 
 
 def test_what_was_delivered_or_cancelled_is_not_found_by_a_repetition(stores: Stores) -> None:
     lone = stores.lone
+    stop = stores.listen("api1")
     heard, cancelled = job(caller="api1", fingerprint="a"), job(caller="api1", fingerprint="b")
     lone.submit([heard, cancelled])
     finish(lone, heard.spec.id)
     lone.leave(cancelled.spec.id, "api1", cancel=True)
     assert lone.attach("default", "a", "api2") is None
     assert lone.attach("default", "b", "api2") is None
+    stop()
+
+
+def test_a_result_whose_api_was_killed_is_kept_for_its_repetition(stores: Stores) -> None:
+    lone, new = stores.lone, job(caller="api1", fingerprint="a", delivered_retention_s=0.2)
+    lone.submit([new])
+    claim(lone)
+    finish(lone, new.spec.id)  # nobody heard it
+    stores.pass_time(0.3)
+    assert lone.reap(most=10).removed == 0
+    stop = stores.listen("api2")
+    assert lone.attach("default", "a", "api2") == new.spec.id
+    assert lone.attach("default", "a", "api3") is None
+    stop()
+
+
+def test_what_was_deleted_is_not_found_by_a_repetition(stores: Stores) -> None:
+    lone, new = stores.lone, job(fingerprint="a")
+    lone.submit([new])
+    finish(lone, new.spec.id)
+    lone.delete(new.spec.id)
+    lone.submit([msgspec.structs.replace(new, spec=msgspec.structs.replace(new.spec, fingerprint="b"))])
+    assert lone.attach("default", "a", "api2") is None
+    assert lone.attach("default", "b", "api2") == new.spec.id
 
 
 def test_ended_names_those_that_need_no_more_waiting(stores: Stores) -> None:
@@ -233,6 +259,7 @@ def test_a_window_that_is_over_ends_the_job(stores: Stores) -> None:
 @pytest.mark.parametrize("caller", ["", "api1"])
 def test_results_go_after_their_retention(stores: Stores, caller: str) -> None:
     lone = stores.lone
+    stop = stores.listen("api1")
     new = job(caller=caller, retention_s=1.0, delivered_retention_s=0.2)
     lone.submit([new])
     finish(lone, new.spec.id)
@@ -242,6 +269,7 @@ def test_results_go_after_their_retention(stores: Stores, caller: str) -> None:
     lone.reap(most=10)
     assert lone.get(new.spec.id) is None
     assert lone.page("default", after=None, limit=10) == ([], False)
+    stop()
 
 
 def test_lists_are_the_owners_newest_first(stores: Stores) -> None:

@@ -1,0 +1,136 @@
+"""Stores of lone jobs with a door for tests: let time pass without waiting, and look at where each job is."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import msgspec
+from redis.client import PubSub
+
+from shared.clock import ManualClock
+from shared.keys import Keys
+from shared.lone import LoneJobs
+from shared.memory_lone import MemoryLone
+from shared.redis_client import connect
+from shared.redis_lone import RedisLone
+
+_names = itertools.count()
+
+
+class Places(msgspec.Struct):
+    """Where the jobs are: the two ready lists in order, those that wait for a due time, those held, and who waits for each."""
+
+    now: list[str]
+    soon: list[str]
+    later: set[str]
+    held: dict[str, int]
+    callers: dict[str, list[str]]
+
+
+class Door(Protocol):
+    lone: LoneJobs
+
+    def pass_time(self, seconds: float) -> None: ...
+
+    def places(self) -> Places: ...
+
+    def hear(self, caller: str) -> None:
+        """From now on `caller` can be told of results."""
+
+    def deafen(self, caller: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MemoryDoor:
+    """Each look moves its clock a little, as time does on a server: nothing happens at the same moment."""
+
+    def __init__(self) -> None:
+        self._clock = ManualClock()
+        self._memory = MemoryLone(self._clock)
+        self.lone: LoneJobs = self._memory
+
+    def pass_time(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    def places(self) -> Places:
+        self._clock.advance(0.001)
+        entries = self._memory._jobs
+        return Places(
+            now=list(self._memory._now_list),
+            soon=list(self._memory._soon),
+            later={j for j, e in entries.items() if e.due is not None},
+            held={j: e.token for j, e in entries.items() if e.token is not None},
+            callers={j: list(e.callers) for j, e in entries.items()},
+        )
+
+    def hear(self, caller: str) -> None:
+        self._memory.listening.add(caller)
+
+    def deafen(self, caller: str) -> None:
+        self._memory.listening.discard(caller)
+
+    def close(self) -> None:
+        pass
+
+
+class ValkeyDoor:
+    """Time passes by moving every record back: Redis' own clock cannot be set."""
+
+    def __init__(self, url: str) -> None:
+        self._prefix = f"lp{next(_names)}"
+        self._keys = Keys(self._prefix)
+        self._redis: Any = connect(url, role="worker", max_connections=8)
+        self._ears: dict[str, Callable[[], None]] = {}
+        self.lone: LoneJobs = RedisLone(self._redis, self._prefix)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:lone:{name}"
+
+    def _scan(self, pattern: str) -> Iterator[Any]:
+        return iter(self._redis.scan_iter(f"{self._prefix}:{pattern}"))
+
+    def pass_time(self, seconds: float) -> None:
+        for name in ("later", "leases", "ends"):
+            for job_id in self._redis.zrange(self._key(name), 0, -1):
+                self._redis.zincrby(self._key(name), -seconds, job_id)
+        if (until := self._redis.get(self._key("hinted"))) is not None:
+            self._redis.set(self._key("hinted"), float(until) - seconds)
+        for key in (*self._scan("lone:c:*"), *self._scan("same:*")):
+            left_ms = self._redis.pttl(key) - int(seconds * 1000)
+            self._redis.pexpire(key, left_ms) if left_ms > 0 else self._redis.delete(key)
+
+    def places(self) -> Places:
+        now, soon = (
+            [job_id.decode() for job_id in self._redis.lrange(self._key(name), 0, -1)]
+            for name in ("now", "soon")
+        )
+        held, callers = {}, {}
+        for key in self._scan("j:*"):
+            job_id = key.decode().rpartition(":")[2]
+            token, waiting = self._redis.hmget(key, "token", "callers")
+            callers[job_id] = [caller for caller in waiting.decode().split(",") if caller]
+            if token:
+                held[job_id] = int(token)
+        later = {job_id.decode() for job_id in self._redis.zrange(self._key("later"), 0, -1)}
+        leased = {job_id.decode() for job_id in self._redis.zrange(self._key("leases"), 0, -1)}
+        assert leased == set(held), "a lease without its holder, or the reverse"
+        return Places(now, soon, later, held, callers)
+
+    def hear(self, caller: str) -> None:
+        if caller not in self._ears:
+            pubsub = PubSub(self._redis.connection_pool, ignore_subscribe_messages=True)
+            pubsub.subscribe(self._keys.replies(caller))
+            assert pubsub.get_message(timeout=5) is None  # the server has seen it
+            self._ears[caller] = pubsub.close
+
+    def deafen(self, caller: str) -> None:
+        if (close := self._ears.pop(caller, None)) is not None:
+            close()
+            while self._redis.pubsub_numsub(self._keys.replies(caller))[0][1]:
+                pass
+
+    def close(self) -> None:
+        for caller in list(self._ears):
+            self.deafen(caller)
+        self._redis.connection_pool.disconnect()
