@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from support.lone import job, result
 from support.lone_doors import Door, MemoryDoor, Places, ValkeyDoor
 
@@ -28,6 +28,7 @@ WINDOWS_S = (500.0, 50_000.0)
 RETENTION_S, DELIVERED_S = 250.0, 120.0
 
 CALLERS = st.sampled_from(["api1", "api2", "api3"])
+PRINTS = st.sampled_from(["", "f1", "f2"])
 _serials = itertools.count(1)
 
 
@@ -90,12 +91,22 @@ class Fleet(RuleBasedStateMachine):
     def a_job(self, data: st.DataObject) -> str | None:
         return data.draw(st.sampled_from(self.here)) if self.here else None
 
+    @initialize(target=claims, data=st.data())
+    def begin(self, data: st.DataObject) -> Any:
+        """Some work under way, so that few steps lead far."""
+        self.start_or_kill_an_api("api1", hears=True)
+        for caller, fingerprint, window_s in data.draw(
+            st.lists(st.tuples(st.sampled_from(["", "api1", "api2"]), PRINTS, st.sampled_from(WINDOWS_S)), max_size=4)
+        ):
+            self.submit(2, caller, fingerprint, window_s)
+        return self.claim(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), LEASES_S[0])
+
     # the API
 
     @rule(
         count=st.integers(1, 3),
         caller=st.one_of(st.just(""), CALLERS),
-        fingerprint=st.sampled_from(["", "f1", "f2"]),
+        fingerprint=PRINTS,
         window_s=st.sampled_from(WINDOWS_S),
     )
     def submit(self, count: int, caller: str, fingerprint: str, window_s: float) -> None:
@@ -251,10 +262,9 @@ class Fleet(RuleBasedStateMachine):
     @rule(most=st.sampled_from([1, 2, 100]))
     def reap(self, most: int) -> None:
         self.both(lambda lone: lone.reap(most=most))
-        for job_id in self.here:
-            if self.both(lambda lone, job_id=job_id: lone.get(job_id)) is None:  # type: ignore[misc]
-                assert job_id in self.outcomes, "only what has ended is forgotten"
-                self.gone.add(job_id)
+        for job_id in set(self.here) - set(self._found()):
+            assert job_id in self.outcomes, f"{job_id} is lost"
+            self.gone.add(job_id)
 
     # what always holds
 
@@ -264,16 +274,19 @@ class Fleet(RuleBasedStateMachine):
             assert other == found[0]
         return found[0]
 
+    def _found(self) -> dict[str, LoneJob]:
+        jobs, more = self.both(lambda lone: lone.page("default", after=None, limit=50))
+        assert not more
+        return {found.spec.id: found for found in jobs}
+
     @invariant()
     def an_outcome_never_changes(self) -> None:
-        for job_id in self.here:
-            found = self.both(lambda lone, job_id=job_id: lone.get(job_id))  # type: ignore[misc]
-            assert found is not None, f"{job_id} is lost"
+        jobs = self._found()
+        assert set(jobs) == set(self.here), "lost, or back from the dead"
+        for job_id, found in jobs.items():
+            now = (found.status, found.line)
             if found.status.terminal:
-                assert self.outcomes.setdefault(job_id, (found.status, found.line)) == (
-                    found.status,
-                    found.line,
-                )
+                assert self.outcomes.setdefault(job_id, now) == now
             else:
                 assert job_id not in self.outcomes, "it had ended"
 
@@ -321,12 +334,12 @@ def _server(valkey_url: str) -> None:
 
 
 TestMemoryFleet = MemoryFleet.TestCase
-TestMemoryFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMemoryFleet.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 TestTwinFleet = TwinFleet.TestCase
 TestTwinFleet.settings = settings(
     max_examples=40,
-    stateful_step_count=40,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

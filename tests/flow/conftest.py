@@ -20,8 +20,14 @@ def client(stack: Stack) -> Iterator[OpenAI]:
         yield client
 
 
+@pytest.fixture(params=["gevent", pytest.param("threads", marks=pytest.mark.verify)])
+def pool(request: pytest.FixtureRequest) -> str:
+    """The pool of the workers; `make test` tries gevent, `make faults` and `make verify` both."""
+    return str(request.param)
+
+
 @pytest.fixture
-def stack_of_its_own() -> Iterator[Stack]:
+def stack_of_its_own(pool: str) -> Iterator[Stack]:
     """For tests that kill parts: two workers of 16 calls each, leases of 2 s."""
-    with running_stack(LLM_EDGE_CONCURRENCY="16") as running:
+    with running_stack(LLM_EDGE_CONCURRENCY="16", LLM_EDGE_POOL=pool) as running:
         yield running

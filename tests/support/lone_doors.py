@@ -1,7 +1,7 @@
 """Stores of lone jobs with a door for tests: let time pass without waiting, and look at where each job is."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -87,35 +87,42 @@ class ValkeyDoor:
     def _key(self, name: str) -> str:
         return f"{self._prefix}:lone:{name}"
 
-    def _scan(self, pattern: str) -> Iterator[Any]:
-        return iter(self._redis.scan_iter(f"{self._prefix}:{pattern}"))
-
     def pass_time(self, seconds: float) -> None:
+        pipe = self._redis.pipeline()
         for name in ("later", "leases", "ends"):
             for job_id in self._redis.zrange(self._key(name), 0, -1):
-                self._redis.zincrby(self._key(name), -seconds, job_id)
+                pipe.zincrby(self._key(name), -seconds, job_id)
         if (until := self._redis.get(self._key("hinted"))) is not None:
-            self._redis.set(self._key("hinted"), float(until) - seconds)
-        for key in (*self._scan("lone:c:*"), *self._scan("same:*")):
+            pipe.set(self._key("hinted"), float(until) - seconds)
+        claims = [self._key(f"c:{n + 1}") for n in range(int(self._redis.get(self._key("token")) or 0))]
+        same = [self._redis.hget(key, "same").decode() for key in self._jobs()]
+        for key in (*claims, *set(same) - {""}):
             left_ms = self._redis.pttl(key) - int(seconds * 1000)
-            self._redis.pexpire(key, left_ms) if left_ms > 0 else self._redis.delete(key)
+            pipe.pexpire(key, left_ms) if left_ms > 0 else pipe.delete(key)
+        pipe.execute()
+
+    def _jobs(self) -> list[str]:
+        return [self._keys.job(job_id.decode()) for job_id in self._redis.zrange(self._key("ends"), 0, -1)]
 
     def places(self) -> Places:
-        now, soon = (
-            [job_id.decode() for job_id in self._redis.lrange(self._key(name), 0, -1)]
-            for name in ("now", "soon")
-        )
+        pipe = self._redis.pipeline()
+        for name in ("now", "soon"):
+            pipe.lrange(self._key(name), 0, -1)
+        for name in ("later", "leases"):
+            pipe.zrange(self._key(name), 0, -1)
+        jobs = self._jobs()
+        for key in jobs:
+            pipe.hmget(key, "token", "callers")
+        (*lists, leased), rows = _halves(pipe.execute(), 4)
+        now, soon, later = ([job_id.decode() for job_id in found] for found in lists)
         held, callers = {}, {}
-        for key in self._scan("j:*"):
-            job_id = key.decode().rpartition(":")[2]
-            token, waiting = self._redis.hmget(key, "token", "callers")
+        for key, (token, waiting) in zip(jobs, rows, strict=True):
+            job_id = key.rpartition(":")[2]
             callers[job_id] = [caller for caller in waiting.decode().split(",") if caller]
             if token:
                 held[job_id] = int(token)
-        later = {job_id.decode() for job_id in self._redis.zrange(self._key("later"), 0, -1)}
-        leased = {job_id.decode() for job_id in self._redis.zrange(self._key("leases"), 0, -1)}
-        assert leased == set(held), "a lease without its holder, or the reverse"
-        return Places(now, soon, later, held, callers)
+        assert {job_id.decode() for job_id in leased} == set(held), "a lease without its holder, or the reverse"
+        return Places(now, soon, set(later), held, callers)
 
     def hear(self, caller: str) -> None:
         if caller not in self._ears:
@@ -134,3 +141,7 @@ class ValkeyDoor:
         for caller in list(self._ears):
             self.deafen(caller)
         self._redis.connection_pool.disconnect()
+
+
+def _halves(found: list[Any], at: int) -> tuple[list[Any], list[Any]]:
+    return found[:at], found[at:]

@@ -39,6 +39,7 @@ class Stack:
 
     def __init__(self, folder: Path, valkey: Valkey, simulator: Simulator, env: dict[str, str]) -> None:
         self.folder = folder
+        self.pool = env.get("LLM_EDGE_POOL", "gevent")
         self.valkey = valkey
         self.simulator = simulator
         self.port = free_port()
@@ -114,6 +115,12 @@ class Stack:
 
             wait_for(up, START_S, f"{name} to report; its log:\n{self.log(name)}")
         return worker
+
+    def stop_worker(self, worker: subprocess.Popen[bytes], timeout_s: float = STOP_S) -> None:
+        """SIGTERM: calls in flight end, the rest is handed back."""
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout_s) == 0
+        self.workers.remove(worker)
 
     def kill_worker(self, worker: subprocess.Popen[bytes]) -> None:
         """kill -9."""
