@@ -113,10 +113,9 @@ class MemoryLone:
     def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
         now, spec = self._now(), entry.view.spec
         entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
-        heard = not self.listening.isdisjoint(entry.callers)
-        entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
+        entry.look_at = now + (spec.delivered_retention_s if entry.callers else spec.retention_s)
         entry.token = entry.due = entry.history = None
-        if heard or not line:
+        if not line:
             self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
 
     def delete(self, job_id: str) -> None:

@@ -45,17 +45,17 @@ local function forget(id)
   if j[2] ~= '' then call('SREM', j[2], id) end
 end
 
--- `line` is empty where no answer came; a result that nobody has heard stays to be found by its repetition
+-- `line` is empty where no answer came; a result stays to be found by its repetition, should those who wait be killed
 local function end_job(id, status, line, t)
   local key = job_key(id)
   local j = call('HMGET', key, 'callers', 'keep_s', 'delivered_s', 'same')
-  local heard = anybody_hears(j[1])
+  local waited = j[1] ~= ''
   call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line, 'token', '')
   call('HDEL', key, 'body', 'history')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
-  call('ZADD', L .. 'ends', stamp(t + tonumber(heard and j[3] or j[2])), id)
-  if j[4] ~= '' and (heard or line == '') then call('SREM', j[4], id) end
+  call('ZADD', L .. 'ends', stamp(t + tonumber(waited and j[3] or j[2])), id)
+  if j[4] ~= '' and line == '' then call('SREM', j[4], id) end
   for caller in string.gmatch(j[1], '[^,]+') do
     news[caller] = news[caller] or {}
     table.insert(news[caller], { id, line })

@@ -216,15 +216,18 @@ def test_what_was_delivered_or_cancelled_is_not_found_by_a_repetition(stores: St
 
 
 def test_a_result_whose_api_was_killed_is_kept_for_its_repetition(stores: Stores) -> None:
-    lone, new = stores.lone, job(caller="api1", fingerprint="a", delivered_retention_s=0.2)
-    lone.submit([new])
-    claim(lone)
-    finish(lone, new.spec.id)  # nobody heard it
-    stores.pass_time(0.3)
-    assert lone.reap(most=10).removed == 0
+    lone, stop = stores.lone, stores.listen("api1")
+    heard, unheard = (job(caller="api1", fingerprint=name) for name in ("heard", "unheard"))
+    lone.submit([heard, unheard])
+    finish(lone, heard.spec.id)  # the API hears of it, and is killed before it has answered
+    assert lone.attach("default", "heard", "api2") is None
+    stop()
+    stores.pass_time(0.2)
+    finish(lone, unheard.spec.id)
     stop = stores.listen("api2")
-    assert lone.attach("default", "a", "api2") == new.spec.id
-    assert lone.attach("default", "a", "api3") is None
+    for name, found in (("heard", heard), ("unheard", unheard)):
+        assert lone.attach("default", name, "api2") == found.spec.id
+        assert lone.attach("default", name, "api3") is None
     stop()
 
 
@@ -259,7 +262,6 @@ def test_a_window_that_is_over_ends_the_job(stores: Stores) -> None:
 @pytest.mark.parametrize("caller", ["", "api1"])
 def test_results_go_after_their_retention(stores: Stores, caller: str) -> None:
     lone = stores.lone
-    stop = stores.listen("api1")
     new = job(caller=caller, retention_s=1.0, delivered_retention_s=0.2)
     lone.submit([new])
     finish(lone, new.spec.id)
@@ -269,7 +271,6 @@ def test_results_go_after_their_retention(stores: Stores, caller: str) -> None:
     lone.reap(most=10)
     assert lone.get(new.spec.id) is None
     assert lone.page("default", after=None, limit=10) == ([], False)
-    stop()
 
 
 def test_lists_are_the_owners_newest_first(stores: Stores) -> None:
