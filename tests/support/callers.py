@@ -1,12 +1,18 @@
 """Callers of lone jobs, many at once, through the official SDK."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import requests
+from celery import Celery
 from openai import OpenAI
 from support.stack import Stack
+
+from shared.broker import Hints, celery_settings
+from shared.config import load_settings
 
 MODEL = "gpt-4o-mini"
 PATIENCE_S = 120.0
@@ -20,10 +26,16 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Callers:
-    """`at_once` threads that ask; each question is asked by one `create` of the SDK."""
+    """`at_once` threads that ask; each question is asked by one `create` of the SDK.
 
-    def __init__(self, base_url: str, *, at_once: int = 64, max_retries: int = 0) -> None:
+    `repeats`: they say, as the SDK does, that they have asked before.
+    """
+
+    def __init__(
+        self, base_url: str, *, at_once: int = 64, max_retries: int = 0, repeats: bool = False
+    ) -> None:
         self._client = OpenAI(base_url=base_url, api_key="none", timeout=PATIENCE_S, max_retries=max_retries)
+        self._headers = {"x-stainless-retry-count": "1"} if repeats else {}
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="asks")
 
     def ask(self, texts: list[str]) -> "list[Future[Told]]":
@@ -31,7 +43,9 @@ class Callers:
 
     def _ask(self, text: str) -> Told:
         messages: Any = [{"role": "user", "content": text}]
-        raw = self._client.chat.completions.with_raw_response.create(model=MODEL, messages=messages)
+        raw = self._client.chat.completions.with_raw_response.create(
+            model=MODEL, messages=messages, extra_headers=self._headers
+        )
         return Told(raw.headers["x-llm-edge-job"], raw.parse().id)
 
     def __enter__(self) -> "Callers":
@@ -52,6 +66,14 @@ def submit_async(stack: Stack, text: str) -> str:
     )
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
+
+
+@contextmanager
+def hints_to(stack: Stack) -> Iterator[Hints]:
+    with Celery("hints-of-a-test", set_as_current=False) as app:
+        app.conf.update(celery_settings(load_settings(stack.env), "api"))
+        yield Hints(app)
+        app.pool.force_close_all()
 
 
 def recorded(stack: Stack) -> dict[str, dict[str, Any]]:

@@ -99,7 +99,7 @@ def needless(simulator: Simulator, killed_at: list[float]) -> list[str]:
         earlier = before.get(call["body_sha256"])
         before[call["body_sha256"]] = call
         if earlier is not None and not any(
-            earlier["started_at"] - WRITTEN_S <= at <= (earlier["ended_at"] or at) + WRITTEN_S
+            earlier["received_at"] - WRITTEN_S <= at <= (earlier["ended_at"] or at) + WRITTEN_S
             for at in killed_at
         ):
             found.append(call["prompt"])

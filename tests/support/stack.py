@@ -34,6 +34,13 @@ def free_port() -> int:
         return port
 
 
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
 class Stack:
     """The processes and how to reach them. `workers` and `api` are None or absent where they have been killed."""
 
@@ -70,12 +77,12 @@ class Stack:
         found = providers or [{"id": "sim", "endpoint": self.simulator.base_url, "cost_per_1k_tokens": 0.01}]
         self.config.write_text(yaml.safe_dump({"providers": found, **sections}), encoding="utf-8")
 
-    def _spawn(self, name: str, *args: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *args: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*_EDGE, *args],
                 cwd=self.folder,
-                env=self.env,
+                env={**self.env, **env},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -90,10 +97,20 @@ class Stack:
     def _healthy(self) -> bool:
         assert self.api is not None
         assert self.api.poll() is None, f"the API ended:\n{self.log('api')}"
+        return _answers(f"{self.url}/health")
+
+    @contextmanager
+    def second_api(self) -> Iterator[str]:
+        """Another API process on the same ledger: its base URL."""
+        port = free_port()
+        process = self._spawn("api-2", "api", SERVER_PORT=str(port))
+        url = f"http://127.0.0.1:{port}"
         try:
-            return requests.get(f"{self.url}/health", timeout=1).ok
-        except requests.RequestException:
-            return False
+            wait_for(lambda: _answers(f"{url}/health"), START_S, f"the second API:\n{self.log('api-2')}")
+            yield f"{url}/v1"
+        finally:
+            process.terminate()
+            process.wait(STOP_S)
 
     def kill_api(self) -> None:
         assert self.api is not None
@@ -101,13 +118,13 @@ class Stack:
         self.api.wait()
         self.api = None
 
-    def start_worker(self, *args: str, wait: bool = True) -> subprocess.Popen[bytes]:
+    def start_worker(self, *args: str, wait: bool = True, **env: str) -> subprocess.Popen[bytes]:
         alive = self.workers_alive() if wait else 0
         self._started += 1
-        worker = self._spawn(f"worker-{self._started}", "worker", "--name", f"w@test-{self._started}", *args)
+        name = f"worker-{self._started}"
+        worker = self._spawn(name, "worker", "--name", f"w@test-{self._started}", *args, **env)
         self.workers.append(worker)
         if wait:
-            name = f"worker-{self._started}"
 
             def up() -> bool:
                 assert worker.poll() is None, f"{name} ended:\n{self.log(name)}"
