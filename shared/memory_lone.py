@@ -278,7 +278,9 @@ class MemoryLone:
 
     def reap(self, *, most: int) -> LoneReaped:
         now = self._now()
-        lapsed = [(e.lease_until, j) for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now]
+        lapsed = [
+            (e.lease_until, j) for j, e in self._jobs.items() if e.token is not None and e.lease_until <= now
+        ]
         over = [job_id for _, job_id in sorted(lapsed)[:most]]
         for job_id in over:
             found = self._jobs[job_id]

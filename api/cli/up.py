@@ -37,7 +37,8 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
         ),
     ] = None,
     pool: Annotated[
-        str | None, typer.Option(help="Workers' pool: gevent or threads. Default: LLM_EDGE_POOL, else gevent.")
+        str | None,
+        typer.Option(help="Workers' pool: gevent or threads. Default: LLM_EDGE_POOL, else gevent."),
     ] = None,
     folder: Annotated[
         Path, typer.Option("--dir", envvar="LLM_EDGE_DIR", help="Folder of data, password and logs.")

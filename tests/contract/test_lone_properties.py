@@ -96,7 +96,10 @@ class Fleet(RuleBasedStateMachine):
         """Some work under way, so that few steps lead far."""
         self.start_or_kill_an_api("api1", hears=True)
         for caller, fingerprint, window_s in data.draw(
-            st.lists(st.tuples(st.sampled_from(["", "api1", "api2"]), PRINTS, st.sampled_from(WINDOWS_S)), max_size=4)
+            st.lists(
+                st.tuples(st.sampled_from(["", "api1", "api2"]), PRINTS, st.sampled_from(WINDOWS_S)),
+                max_size=4,
+            )
         ):
             self.submit(2, caller, fingerprint, window_s)
         return self.claim(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)), LEASES_S[0])
@@ -165,7 +168,9 @@ class Fleet(RuleBasedStateMachine):
         if found is not None:
             assert self.known[found].spec.fingerprint == fingerprint
             assert found in self.here
-            assert self.outcomes.get(found, (None, b"a line"))[1], "what never ran is no answer to a repetition"
+            assert self.outcomes.get(found, (None, b"a line"))[1], (
+                "what never ran is no answer to a repetition"
+            )
 
     @rule(caller=CALLERS, hears=st.booleans())
     def start_or_kill_an_api(self, caller: str, hears: bool) -> None:
@@ -224,7 +229,7 @@ class Fleet(RuleBasedStateMachine):
         charged=st.booleans(),
         anew=st.booleans(),
     )
-    def split(  # noqa: PLR0913, PLR0917  what a split consists of
+    def split(
         self, claim: Claim, data: st.DataObject, kind: Any, delay_s: float, charged: bool, anew: bool
     ) -> None:
         jobs = data.draw(st.sets(st.sampled_from([s.id for s in claim.slips]), min_size=1))

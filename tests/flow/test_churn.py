@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import AbstractContextManager
 
 import pytest
 from openai import OpenAI
@@ -14,6 +15,12 @@ CONCURRENCY = 16
 
 both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
+
+
+def stack_of(pool: str, *, workers: int) -> AbstractContextManager[Stack]:
+    return running_stack(
+        workers=workers, LLM_EDGE_POOL=pool, LLM_EDGE_CONCURRENCY=str(CONCURRENCY), LLM_EDGE_LEASE_S="3"
+    )
 
 
 def calls(stack: Stack) -> int:
@@ -35,8 +42,7 @@ def ended_once(stack: Stack, client: OpenAI, batch_id: str, trial: Trial) -> Non
 def test_workers_come_and_go(pool: str, jobs: int, rounds: int, report: Report) -> None:
     rng = random.Random(3)
     killed_at: list[float] = []
-    settings = {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY)}
-    with running_stack(**settings) as stack, stack.client as client:
+    with stack_of(pool, workers=2) as stack, stack.client as client:
         stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3)
         with report.of("workers added and removed", pool, jobs) as trial:
             batch = submit(client, lines(jobs))
@@ -57,8 +63,7 @@ def test_workers_come_and_go(pool: str, jobs: int, rounds: int, report: Report) 
 @both_pools
 def test_who_comes_carries_his_share(pool: str, report: Report) -> None:
     """Calls are told apart by the key that each worker sends."""
-    settings = {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY)}
-    with running_stack(workers=0, **settings) as stack, stack.client as client:
+    with stack_of(pool, workers=0) as stack, stack.client as client:
         stack.configure(
             [{"id": "sim", "endpoint": stack.simulator.base_url, "api_key_env": "WORKER_KEY"}],
         )

@@ -19,6 +19,10 @@ both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 
+def settings_of(pool: str) -> dict[str, str]:
+    return {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY)}
+
+
 def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
     """Calls seen by the provider: one a job, and at most what was in flight for each kill."""
     calls = [call for call in stack.simulator.calls() if call["status"] != 500]
@@ -30,8 +34,7 @@ def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
 @pytest.mark.parametrize(("jobs", "kills"), [(600, 3), pytest.param(4000, 14, marks=long)])
 def test_workers_killed_in_mid_batch(pool: str, jobs: int, kills: int, report: Report) -> None:
     rng = random.Random(7)
-    settings = {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY), "LLM_EDGE_LEASE_S": "3"}
-    with running_stack(**settings) as stack, stack.client as client:
+    with running_stack(**settings_of(pool), workers=2, aof=False) as stack, stack.client as client:
         stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3, error_rate=0.02)
         with report.of("workers killed in mid-batch", pool, jobs) as trial:
             batch = submit(client, lines(jobs))
@@ -190,8 +193,7 @@ def test_a_worker_frozen_beyond_its_lease(stack_of_its_own: Stack) -> None:
 
 
 def test_the_broker_killed_and_restarted(pool: str) -> None:
-    settings = {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY)}
-    with running_stack(workers=2, aof=True, **settings) as stack:
+    with running_stack(workers=2, aof=True, **settings_of(pool)) as stack:
         stack.simulator.patch(latency_s=0.1)
         with stack.client as client:
             batch = submit(client, lines(1000))

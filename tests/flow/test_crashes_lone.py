@@ -6,7 +6,7 @@ The provider simulator is the witness. The short forms are in `make test`, the l
 import random
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pytest
 from support.callers import Callers, Told, hints_to, recorded, submit_async
@@ -24,8 +24,14 @@ both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 
-def lone_stack(pool: str, *, workers: int = 2, aof: bool = False, **env: str) -> Any:
-    settings = {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY), "LLM_EDGE_LEASE_S": str(LEASE_S)}
+def lone_stack(
+    pool: str, *, workers: int = 2, aof: bool = False, **env: str
+) -> AbstractContextManager[Stack]:
+    settings = {
+        "LLM_EDGE_POOL": pool,
+        "LLM_EDGE_CONCURRENCY": str(CONCURRENCY),
+        "LLM_EDGE_LEASE_S": str(LEASE_S),
+    }
     return running_stack(workers=workers, aof=aof, **settings, **env)
 
 
@@ -143,21 +149,23 @@ def test_the_api_killed_before_any_job_has_begun(pool: str, report: Report) -> N
 
 def test_a_second_api_answers_the_repetition(pool: str, report: Report) -> None:
     """Behind a load balancer the SDK's repetition comes to another process."""
-    with lone_stack(pool) as stack, stack.second_api() as other:
-        with report.of("API killed, another answers", pool, 16) as trial:
-            stack.simulator.patch(latency_s=1.5)
-            with Callers(stack.base_url) as callers, Callers(other, repeats=True) as repeating:
-                first = callers.ask(questions(16))
-                called(stack, 16)
-                trial.fault(stack.kill_api)
-                wait(first, timeout=10)
-                assert all(future.exception() is not None for future in first)
-                again = repeating.ask(questions(16))
-                told = answers(again, trial)
-            stack.start_api()
-            answered_once(stack, trial, told)
-            assert len(recorded(stack)) == 16
-            assert trial.figures.again == 0
+    with (
+        lone_stack(pool) as stack,
+        stack.second_api() as other,
+        report.of("API killed, another answers", pool, 16) as trial,
+    ):
+        stack.simulator.patch(latency_s=1.5)
+        with Callers(stack.base_url) as callers, Callers(other, repeats=True) as repeating:
+            first = callers.ask(questions(16))
+            called(stack, 16)
+            trial.fault(stack.kill_api)
+            wait(first, timeout=10)
+            assert all(future.exception() is not None for future in first)
+            told = answers(repeating.ask(questions(16)), trial)
+        stack.start_api()
+        answered_once(stack, trial, told)
+        assert len(recorded(stack)) == 16
+        assert trial.figures.again == 0
 
 
 @pytest.mark.parametrize(("jobs", "restarts"), [(120, 1), pytest.param(600, 5, marks=long)])

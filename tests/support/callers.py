@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import requests
 from celery import Celery
+from kombu import pools
 from openai import OpenAI
 from support.stack import Stack
 
@@ -48,7 +49,7 @@ class Callers:
         )
         return Told(raw.headers["x-llm-edge-job"], raw.parse().id)
 
-    def __enter__(self) -> "Callers":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +74,7 @@ def hints_to(stack: Stack) -> Iterator[Hints]:
     with Celery("hints-of-a-test", set_as_current=False) as app:
         app.conf.update(celery_settings(load_settings(stack.env), "api"))
         yield Hints(app)
-        app.pool.force_close_all()
+        pools.reset()
 
 
 def recorded(stack: Stack) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from support.simulator import Simulator
 
-
 WRITTEN_S = 0.5
 
 

@@ -121,7 +121,9 @@ class ValkeyDoor:
             callers[job_id] = [caller for caller in waiting.decode().split(",") if caller]
             if token:
                 held[job_id] = int(token)
-        assert {job_id.decode() for job_id in leased} == set(held), "a lease without its holder, or the reverse"
+        assert {job_id.decode() for job_id in leased} == set(held), (
+            "a lease without its holder, or the reverse"
+        )
         return Places(now, soon, set(later), held, callers)
 
     def hear(self, caller: str) -> None:
