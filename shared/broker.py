@@ -155,13 +155,16 @@ def process_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
 
-def check_pool(pool: str) -> str:
-    """The pool's name. Raises ConfigError for a pool in which a worker cannot hold its calls together."""
+def check_pool(pool: str, command: str = "llm-edge worker") -> str:
+    """The pool's name. Raises ConfigError for a pool in which a worker cannot hold its calls together.
+
+    `command` is what the user typed, to be corrected.
+    """
     if pool not in {"gevent", "threads"}:
         raise ConfigError(
             [
                 (
-                    f"the {pool} pool is not supported: use `llm-edge worker --pool gevent` (or `--pool threads`),"
+                    f"the {pool} pool is not supported: use `{command} --pool gevent` (or `--pool threads`),"
                     " and more processes for more cores"
                 )
             ]

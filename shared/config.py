@@ -34,6 +34,7 @@ class Settings(RedisSettings):
     )
 
     # the fleet
+    pool: Literal["gevent", "threads"] = Field("gevent", alias="LLM_EDGE_POOL")
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LLM_EDGE_CONCURRENCY")
     shard_size: Annotated[int, Field(ge=1, le=1000)] = Field(50, alias="LLM_EDGE_SHARD_SIZE")
     lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(15.0, alias="LLM_EDGE_LEASE_S")

@@ -15,6 +15,7 @@ from shared.memory_batch import history_after
 from shared.memory_idempotency import MemoryIdempotency
 
 _EARLY_S = 0.005
+_SAME_HEARD = 64  # as in lua/_lone.lua
 
 
 class _Entry(msgspec.Struct):
@@ -135,8 +136,9 @@ class MemoryLone:
         entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
         entry.token = entry.due = entry.history = None
-        if heard or not line:
-            self._same_as(spec.owner, spec.fingerprint).jobs.discard(spec.id)
+        same = self._same_as(spec.owner, spec.fingerprint).jobs
+        if not line or (heard and len(same) > _SAME_HEARD):
+            same.discard(spec.id)
 
     def delete(self, job_id: str) -> None:
         found = self._jobs.get(job_id)
@@ -160,11 +162,11 @@ class MemoryLone:
         found = self._jobs.get(job_id)
         if found is None:
             return
+        found.callers = [c for c in found.callers if c != caller]
         if found.view.status.terminal:
             if found.view.spec.fingerprint and found.view.line:
                 self._findable(found.view.spec)
             return
-        found.callers = [c for c in found.callers if c != caller]
         if not found.callers and cancel and found.view.status is JobStatus.QUEUED:
             self._end(found, JobStatus.CANCELLED, b"")
 
@@ -172,10 +174,6 @@ class MemoryLone:
         same = self._same_as(owner, fingerprint).jobs
         for job_id in sorted(same):
             found = self._jobs[job_id]
-            if found.view.status.terminal:
-                if caller:
-                    same.discard(job_id)
-                return job_id
             if self.listening.isdisjoint(found.callers):
                 found.callers = [caller] if caller else []
                 return job_id

@@ -34,7 +34,9 @@ def worker(
     name: Annotated[
         str | None, typer.Option(help="Celery's name of the worker. Default: w@HOST-PID.", metavar="w@HOST-1")
     ] = None,
-    pool: Annotated[str, typer.Option(help="gevent or threads.")] = "gevent",
+    pool: Annotated[
+        str | None, typer.Option(help="gevent or threads. Default: LLM_EDGE_POOL, else gevent.")
+    ] = None,
     loglevel: Annotated[
         str | None,
         typer.Option(
@@ -56,11 +58,11 @@ def worker(
     if loglevel is not None:
         environ["LOG_LEVEL"] = loglevel
     try:
-        load_settings(environ)  # every fault at once, before Celery meets the first
+        settings = load_settings(environ)  # every fault at once, before Celery meets the first
     except ConfigError as exc:
         _refuse("worker", exc.message, code=1)
     try:
-        command = worker_command(name=name, pool=pool)
+        command = worker_command(name=name, pool=pool or settings.pool)
     except ConfigError as exc:
         _refuse("worker", exc.message, code=2)
     _become(command, environ)

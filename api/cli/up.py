@@ -10,6 +10,7 @@ import typer
 
 from api.up.plan import cores
 from api.up.stack import Options, bring_up
+from shared.broker import check_pool
 from shared.config import load_settings
 from shared.errors import EdgeError
 
@@ -37,6 +38,10 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
         typer.Option(
             min=1, help="Provider calls in flight per worker. Default: LLM_EDGE_CONCURRENCY, else 64."
         ),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="Workers' pool: gevent or threads. Default: LLM_EDGE_POOL, else gevent."),
     ] = None,
     folder: Annotated[
         Path, typer.Option("--dir", envvar="LLM_EDGE_DIR", help="Folder of data, password and logs.")
@@ -80,6 +85,7 @@ def up(  # noqa: PLR0913, PLR0917  each is an option of the command line
             workers=cores() if workers is None else workers,
             grace_s=grace,
             concurrency=concurrency,
+            pool=check_pool(pool or settings.pool, "llm-edge up"),
             log_level=log_level,
             maxmemory=None if maxmemory is None else bytes_of(maxmemory),
             simulate=simulate,

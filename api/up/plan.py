@@ -56,6 +56,7 @@ class Stack:
     environ: Mapping[str, str]
     grace_s: float = 30.0
     concurrency: int | None = None
+    pool: str = "gevent"
     log_level: str | None = None
     embedded: Embedded | None = None
     simulated: Simulated | None = None
@@ -75,7 +76,7 @@ def parts_of(stack: Stack) -> list[Part]:
         parts.append(Part("simulator", Role.SIMULATOR, argv, env, SIMULATOR_GRACE_S, answer))
     parts.append(Part("api", Role.API, _command("api"), env, API_GRACE_S))
     for number in range(1, stack.workers + 1):
-        argv = _command("worker", "--name", f"w@{stack.worker_names}-{number}")
+        argv = _command("worker", "--name", f"w@{stack.worker_names}-{number}", "--pool", stack.pool)
         parts.append(Part(f"worker-{number}", Role.WORKER, argv, env, stack.grace_s))
     return parts
 

@@ -40,6 +40,7 @@ class Options:
     workers: int
     grace_s: float = 30.0
     concurrency: int | None = None
+    pool: str = "gevent"
     log_level: str | None = None
     maxmemory: int | None = None
     """Bytes for the embedded server; None: half of the machine's."""
@@ -137,6 +138,7 @@ def _stack(
         environ=environ,
         grace_s=options.grace_s,
         concurrency=options.concurrency,
+        pool=options.pool,
         log_level=options.log_level,
         embedded=None if own_redis and _fit(environ, say) else _embedded(options, folder, say),
         simulated=_simulated(options, environ, folder, say) if simulated else None,

@@ -49,7 +49,10 @@ local function forget(id)
   if j[2] ~= '' then call('SREM', j[2], id) end
 end
 
--- `line` is empty where no answer came; a result that nobody has heard stays to be found by its repetition
+-- `line` is empty where no answer came; a result stays to be found by its repetition, should the process that hears it be
+-- killed before it has passed it on (of a flood of equal requests that were heard, only some stay)
+local SAME_HEARD = 64
+
 local function end_job(id, status, line, t)
   local key = job_key(id)
   local j = call('HMGET', key, 'callers', 'keep_s', 'delivered_s', 'same')
@@ -60,7 +63,7 @@ local function end_job(id, status, line, t)
   call('ZREM', L .. 'later', id)
   call('ZREM', L .. 'ends', id)
   call('ZADD', L .. 'kept', stamp(t + tonumber(heard and j[3] or j[2])), id)
-  if j[4] ~= '' and (heard or line == '') then call('SREM', j[4], id) end
+  if j[4] ~= '' and (line == '' or (heard and call('SCARD', j[4]) > SAME_HEARD)) then call('SREM', j[4], id) end
   for caller in string.gmatch(j[1], '[^,]+') do
     news[caller] = news[caller] or {}
     table.insert(news[caller], { id, line })

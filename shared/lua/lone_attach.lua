@@ -4,13 +4,10 @@ local same = P .. 'same:' .. A.owner .. ':' .. A.fingerprint
 local ids = call('SMEMBERS', same)
 table.sort(ids)
 for _, id in ipairs(ids) do
-  local j = call('HMGET', job_key(id), 'status', 'callers')
-  if not j[1] then
+  local callers = call('HGET', job_key(id), 'callers')
+  if not callers then
     call('SREM', same, id)
-  elseif ended(j[1]) then
-    if A.caller ~= '' then call('SREM', same, id) end
-    return id
-  elseif not listens(j[2]) then
+  elseif not listens(callers) then
     call('HSET', job_key(id), 'callers', A.caller)
     return id
   end

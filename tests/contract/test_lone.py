@@ -218,7 +218,7 @@ def test_what_was_delivered_or_cancelled_is_not_found_by_a_repetition(stores: St
 def test_a_result_whose_caller_died_or_left_as_it_came_is_found_by_a_repetition_once(stores: Stores) -> None:
     lone = stores.lone
     dead, left = job(caller="dead", fingerprint="a"), job(caller="api1", fingerprint="b")
-    stop = stores.listen("api1")
+    stop, stop_other = stores.listen("api1"), stores.listen("api2")
     lone.submit([dead, left])
     finish(lone, dead.spec.id)
     finish(lone, left.spec.id)
@@ -226,7 +226,25 @@ def test_a_result_whose_caller_died_or_left_as_it_came_is_found_by_a_repetition_
     lone.leave(left.spec.id, "api1", cancel=True)
     assert [lone.attach("default", what, "api2") for what in "ab"] == [dead.spec.id, left.spec.id]
     assert [lone.attach("default", what, "api2") for what in "ab"] == [None, None]
+    stop_other()
+    stores.pass_time(0.2)
+    assert [lone.attach("default", what, "api1") for what in "ab"] == [dead.spec.id, left.spec.id]
     stop()
+
+
+def test_of_a_flood_of_equal_requests_only_some_results_stay_to_be_found(stores: Stores) -> None:
+    lone = stores.lone
+    stop = stores.listen("api1")
+    jobs = [job(caller="api1", fingerprint="a") for _ in range(100)]
+    lone.submit(jobs)
+    for new in jobs:
+        finish(lone, new.spec.id)
+    stop()
+    stores.pass_time(0.2)
+    stop_other = stores.listen("api2")
+    found = [lone.attach("default", "a", "api2") for _ in range(100)]
+    assert 0 < len([job_id for job_id in found if job_id]) <= 64
+    stop_other()
 
 
 def test_of_jobs_that_nobody_waits_for_a_repetition_finds_the_latest(stores: Stores) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from openai import OpenAI
+from support.faults import HEAD, Report
 from support.stack import Stack, running_stack
 
 
@@ -20,8 +21,33 @@ def client(stack: Stack) -> Iterator[OpenAI]:
         yield client
 
 
+REPORT = pytest.StashKey[Report]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPORT] = Report()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if rows := config.stash[REPORT].rows:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join([HEAD, *(figures.row for figures in rows)]))
+
+
 @pytest.fixture
-def stack_of_its_own() -> Iterator[Stack]:
+def report(request: pytest.FixtureRequest) -> Report:
+    """Where crash tests leave their figures."""
+    return request.config.stash[REPORT]
+
+
+@pytest.fixture(params=["gevent", pytest.param("threads", marks=pytest.mark.verify)])
+def pool(request: pytest.FixtureRequest) -> str:
+    """The pool of the workers; `make test` tries gevent, `make faults` and `make verify` both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def stack_of_its_own(pool: str) -> Iterator[Stack]:
     """For tests that kill parts: two workers of 16 calls each, leases of 2 s."""
-    with running_stack(LLM_EDGE_CONCURRENCY="16") as running:
+    with running_stack(LLM_EDGE_CONCURRENCY="16", LLM_EDGE_POOL=pool) as running:
         yield running

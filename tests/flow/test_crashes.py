@@ -7,6 +7,7 @@ import socket
 import pytest
 import requests
 from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
+from support.faults import Report, needless
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -14,29 +15,49 @@ LEASE_S = 2.0
 CONCURRENCY = 16
 
 
+both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
+long = (pytest.mark.verify, pytest.mark.timeout(400))
+
+
+def settings_of(pool: str) -> dict[str, str]:
+    return {"LLM_EDGE_POOL": pool, "LLM_EDGE_CONCURRENCY": str(CONCURRENCY)}
+
+
 def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
     """Calls seen by the provider: one a job, and at most what was in flight for each kill."""
-    calls = stack.simulator.calls()
+    calls = [call for call in stack.simulator.calls() if call["status"] != 500]
     assert jobs <= len(calls) <= jobs + kills * CONCURRENCY
     assert len({call["body_sha256"] for call in calls}) == jobs
 
 
-def test_workers_killed_in_mid_batch(stack_of_its_own: Stack) -> None:
-    stack = stack_of_its_own
-    stack.simulator.patch(latency_s=0.1)
+@both_pools
+@pytest.mark.parametrize(("jobs", "kills"), [(600, 3), pytest.param(4000, 14, marks=long)])
+def test_workers_killed_in_mid_batch(pool: str, jobs: int, kills: int, report: Report) -> None:
     rng = random.Random(7)
-    jobs, kills = 1500, 4
-    with stack.client as client:
-        batch = submit(client, lines(jobs))
-        for n in range(kills):
-            goal = (n + 1) * jobs // (kills + 2)
-            wait_for(lambda goal=goal: len(stack.simulator.calls()) > goal, 60, f"{goal} calls")  # type: ignore[misc]
-            stack.kill_worker(rng.choice(stack.workers))
-            stack.start_worker(wait=False)
-        ended = wait_for_end(client, batch.id, timeout_s=90)
-        assert ended.status == "completed"
-        assert len(outcomes(client, ended)) == jobs
+    with (
+        running_stack(**settings_of(pool), workers=2, aof=False, part_env=None) as stack,
+        stack.client as client,
+    ):
+        stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3, error_rate=0.02)
+        with report.of("workers killed in mid-batch", pool, jobs) as trial:
+            batch = submit(client, lines(jobs))
+            for n in range(kills):
+                goal = (n + 1) * jobs // (kills + 2)
+                wait_for(lambda goal=goal: _calls(stack) > goal, 60, f"{goal} calls")  # type: ignore[misc]
+                trial.fault(lambda: stack.kill_worker(rng.choice(stack.workers)))
+                stack.start_worker(wait=False)
+            ended = wait_for_end(client, batch.id, timeout_s=120)
+            trial.settled()
+            assert ended.status == "completed"
+            found = outcomes(client, ended)
+            trial.count(stack.simulator, len(found), len(found))
+            assert len(found) == jobs
         witness_agrees(stack, jobs, kills)
+        assert needless(stack.simulator, trial.at) == []
+
+
+def _calls(stack: Stack) -> int:
+    return int(stack.simulator.stats()["default"]["calls"])
 
 
 @pytest.mark.alone
@@ -175,8 +196,8 @@ def test_a_worker_frozen_beyond_its_lease(stack_of_its_own: Stack) -> None:
         assert len(found) == 60
 
 
-def test_the_broker_killed_and_restarted() -> None:
-    with running_stack(workers=2, aof=True, LLM_EDGE_CONCURRENCY=str(CONCURRENCY)) as stack:
+def test_the_broker_killed_and_restarted(pool: str) -> None:
+    with running_stack(workers=2, aof=True, part_env=None, **settings_of(pool)) as stack:
         stack.simulator.patch(latency_s=0.1)
         with stack.client as client:
             batch = submit(client, lines(1000))

@@ -1,40 +1,18 @@
 """Retries by Celery's own mechanism, on the schedule, charged in the ledger; witnessed by the provider's log."""
 
 import sys
-import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from celery import Celery
 from openai import OpenAI
 from support.batches import line, lines, outcomes, read, submit, wait_for_end
+from support.bus import task_events
 from support.stack import Stack
 from support.waiting import wait_for
 
 LATE_S = 0.25
-
-
-@contextmanager
-def task_events(stack: Stack) -> Iterator[list[dict[str, Any]]]:
-    """What a monitor on Celery's bus sees."""
-    app = Celery(broker=stack.valkey.url, set_as_current=False)
-    seen: list[dict[str, Any]] = []
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
-        thread = threading.Thread(
-            target=receiver.capture, kwargs={"limit": None, "wakeup": True}, daemon=True
-        )
-        thread.start()
-        wait_for(lambda: seen, 10, "the workers' heartbeats on Celery's bus")
-        try:
-            yield seen
-        finally:
-            receiver.should_stop = True
-            thread.join(10)
 
 
 def gaps(stack: Stack) -> dict[int, list[float]]:

@@ -38,11 +38,19 @@ def free_port() -> int:
         return port
 
 
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
 class Stack:
     """The processes and how to reach them. `workers` and `api` are None or absent where they have been killed."""
 
     def __init__(self, folder: Path, valkey: Valkey, simulator: Simulator, env: dict[str, str]) -> None:
         self.folder = folder
+        self.pool = env.get("LLM_EDGE_POOL", "gevent")
         self.valkey = valkey
         self.simulator = simulator
         self.port = free_port()
@@ -100,24 +108,18 @@ class Stack:
     def _healthy(self) -> bool:
         assert self.api is not None
         assert self.api.poll() is None, f"the API ended:\n{self.log('api')}"
-        try:
-            return requests.get(f"{self.url}/health", timeout=1).ok
-        except requests.RequestException:
-            return False
+        return _answers(f"{self.url}/health")
 
     def start_another_api(self) -> str:
         """A second process beside the first; gives its base URL."""
         port = free_port()
         self._spawn("api-2", "api", SERVER_PORT=str(port))
         url = f"http://127.0.0.1:{port}"
-
-        def healthy() -> bool:
-            try:
-                return requests.get(f"{url}/health", timeout=1).ok
-            except requests.RequestException:
-                return False
-
-        wait_for(healthy, START_S, f"the second API to answer; its log:\n{self.log('api-2')}")
+        wait_for(
+            lambda: _answers(f"{url}/health"),
+            START_S,
+            f"the second API to answer; its log:\n{self.log('api-2')}",
+        )
         return f"{url}/v1"
 
     def kill_api(self) -> None:
@@ -126,12 +128,13 @@ class Stack:
         self.api.wait()
         self.api = None
 
-    def start_worker(self, *args: str, wait: bool = True) -> subprocess.Popen[bytes]:
+    def start_worker(self, *args: str, wait: bool = True, **env: str) -> subprocess.Popen[bytes]:
         self._started += 1
-        worker = self._spawn(f"worker-{self._started}", "worker", "--name", f"w@test-{self._started}", *args)
+        name = f"worker-{self._started}"
+        worker = self._spawn(name, "worker", "--name", f"w@test-{self._started}", *args, **env)
         self.workers.append(worker)
         if wait:
-            self.await_worker(worker, f"worker-{self._started}")
+            self.await_worker(worker, name)
         return worker
 
     def await_worker(self, worker: subprocess.Popen[bytes], name: str) -> None:
@@ -145,6 +148,12 @@ class Stack:
                 return any(f"-{worker.pid}-" in found.id for found in ledger.workers())
 
             wait_for(up, START_S, f"{name} to report; its log:\n{self.log(name)}")
+
+    def stop_worker(self, worker: subprocess.Popen[bytes], timeout_s: float = STOP_S) -> None:
+        """SIGTERM: calls in flight end, the rest is handed back."""
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout_s) == 0
+        self.workers.remove(worker)
 
     def kill_worker(self, worker: subprocess.Popen[bytes]) -> None:
         """kill -9."""

@@ -1,0 +1,83 @@
+"""Workers come and go in mid-batch, politely and by kill -9: nothing is lost or doubled, and who comes carries his share."""
+
+import random
+from collections import Counter
+from contextlib import AbstractContextManager
+
+import pytest
+from openai import OpenAI
+from support.batches import lines, outcomes, submit, wait_for_end
+from support.faults import Report, Trial, needless
+from support.stack import Stack, running_stack
+from support.waiting import wait_for
+
+CONCURRENCY = 16
+
+both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
+long = (pytest.mark.verify, pytest.mark.timeout(400))
+
+
+def stack_of(pool: str, *, workers: int) -> AbstractContextManager[Stack]:
+    return running_stack(
+        workers=workers, LLM_EDGE_POOL=pool, LLM_EDGE_CONCURRENCY=str(CONCURRENCY), LLM_EDGE_LEASE_S="3"
+    )
+
+
+def calls(stack: Stack) -> int:
+    return int(stack.simulator.stats()["default"]["calls"])
+
+
+def ended_once(stack: Stack, client: OpenAI, batch_id: str, trial: Trial) -> None:
+    ended = wait_for_end(client, batch_id, timeout_s=120)
+    trial.settled()
+    assert ended.status == "completed"
+    found = outcomes(client, ended)
+    trial.count(stack.simulator, len(found), len(found))
+    assert len(found) == trial.figures.jobs
+    assert {row["response"]["status_code"] for row in found.values()} == {200}
+
+
+@both_pools
+@pytest.mark.parametrize(("jobs", "rounds"), [(500, 2), pytest.param(6000, 14, marks=long)])
+def test_workers_come_and_go(pool: str, jobs: int, rounds: int, report: Report) -> None:
+    rng = random.Random(3)
+    killed_at: list[float] = []
+    with stack_of(pool, workers=2) as stack, stack.client as client:
+        stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3)
+        with report.of("workers added and removed", pool, jobs) as trial:
+            batch = submit(client, lines(jobs))
+            for n in range(rounds):
+                goal = (n + 1) * jobs // (rounds + 1)
+                wait_for(lambda goal=goal: calls(stack) >= goal, 60, f"{goal} calls")  # type: ignore[misc]
+                stack.start_worker(wait=False)
+                leaving = rng.choice(stack.workers[:2])
+                if n % 2:
+                    trial.fault(lambda leaving=leaving: stack.kill_worker(leaving))  # type: ignore[misc]
+                    killed_at.append(trial.at[-1])
+                else:
+                    trial.fault(lambda leaving=leaving: stack.stop_worker(leaving))  # type: ignore[misc]
+            ended_once(stack, client, batch.id, trial)
+        assert needless(stack.simulator, killed_at) == [], "who leaves politely has nothing called again"
+
+
+@both_pools
+def test_who_comes_carries_his_share(pool: str, report: Report) -> None:
+    """Calls are told apart by the key that each worker sends."""
+    with stack_of(pool, workers=0) as stack, stack.client as client:
+        stack.configure(
+            [{"id": "sim", "endpoint": stack.simulator.base_url, "api_key_env": "WORKER_KEY"}],
+        )
+        stack.simulator.patch(latency_s=0.1)
+        stack.start_worker(WORKER_KEY="first")
+        with report.of("a worker added", pool, 1000) as trial:
+            batch = submit(client, lines(1000))
+            wait_for(lambda: calls(stack) >= 100, 30, "the first calls")
+            trial.fault(lambda: stack.start_worker(WORKER_KEY="second"))
+            joined = calls(stack)
+            ended_once(stack, client, batch.id, trial)
+        shares = Counter(
+            call["authorization_sha256"] for call in stack.simulator.calls() if call["n"] > joined
+        )
+        assert len(shares) == 2, "both have worked"
+        assert min(shares.values()) >= 0.35 * sum(shares.values()), f"unequal shares: {shares}"
+        assert trial.figures.again == 0
