@@ -60,7 +60,7 @@ faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and
 soak:  ## (empty so far)
 	@echo "soak: this tier is empty so far; it tests nothing"
 
-bench: $(VENV)/.dev  ## speeds beside the rivals': make bench [ONLY=batch,lone] [SCALE=0.1] [PAGE=1] [JSON=file]
+bench: $(VENV)/.dev  ## our speeds beside other task queues': make bench [ONLY=batch,lone] [SCALE=0.1] [PAGE=1] [JSON=file]
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(PAGE),--page) $(if $(JSON),--json $(JSON))
 
 lock: $(VENV)/.dev  ## resolve the lock files anew

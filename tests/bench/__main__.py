@@ -16,11 +16,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import psutil
 from bench import acceptance, flames, interactive, lone, provider, routing, scaling, throughput
 from bench.report import Finding, markdown, put, show, write_json
 from bench.section import Size
 from bench.tools import ROOT, ensure_tools
 from rich.console import Console
+
+LOOK_S = 2.0
+"""How long the machine is looked at before each section: on a busy one figures mean little."""
 
 PAGE = ROOT / "ops" / "docs" / "performance.md"
 
@@ -48,14 +52,16 @@ def main() -> None:
     console, size, context = Console(), Size(asked.scale), _context(asked.scale)
     findings: dict[str, Finding] = {}
     for name in names:
-        started, load = time.monotonic(), os.getloadavg()[0]
+        busy = psutil.cpu_percent(LOOK_S)
+        started = time.monotonic()
         finding = findings[name] = SECTIONS[name](size)
         show(console, finding)
         console.print(
-            f"  {name}: {time.monotonic() - started:.0f} s; load before it {load:.1f}\n", style="dim"
+            f"  {name}: {time.monotonic() - started:.0f} s; before it the cores were {busy:.0f} % busy\n",
+            style="dim",
         )
         if asked.page:
-            text = markdown(finding, _taken(context, load), f"make bench ONLY={name}")
+            text = markdown(finding, _taken(context, busy), f"make bench ONLY={name}")
             PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
         if asked.json:
             write_json(asked.json, context, findings)
@@ -93,11 +99,11 @@ def _cpu() -> str:
     return found.partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
-def _taken(context: dict[str, Any], load: float) -> str:
+def _taken(context: dict[str, Any], busy: float) -> str:
     shortened = "" if context["scale"] == 1 else f", **shortened to {context['scale']:g}**"
     return (
         f"{context['at']} at {context['commit']}, Python {context['python']}, {context['cores']} cores of"
-        f" {context['cpu']}, load before {load:.1f}{shortened}"
+        f" {context['cpu']}, {busy:.0f} % busy before{shortened}"
     )
 
 

@@ -33,8 +33,8 @@ def run(size: Size) -> Finding:
         rows=[[f"[{name}](flames/{name}.svg)", ", ".join(most)] for name, most in found.items()],
         notes=[
             (
-                f"py-spy, {RATE} samples a second, of the API only what holds the GIL; frames below {LEAST} % are left"
-                " out of the files."
+                f"py-spy, {RATE} samples a second of what holds the GIL, so that system calls (sending, above all) are not in"
+                f" it; frames below {LEAST} % are left out of the files."
             ),
             *faults,
         ],
@@ -68,7 +68,7 @@ def _recorded(pid: int, name: str, seconds: float, faults: list[str]) -> Iterato
     path = FOLDER / f"{name}.svg"
     command = [
         *(str(BIN / "py-spy"), "record", "--format", "flamegraph", "--function", "--rate", str(RATE)),
-        *(["--gil"] if name.startswith("api") else []),  # its threads' waiting would else pass for work
+        "--gil",  # or threads that only wait pass for work
         *("--duration", str(int(seconds)), "--output", str(path), "--pid", str(pid)),
     ]
     spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

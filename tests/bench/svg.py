@@ -6,6 +6,8 @@ from html import unescape
 LEAST = 0.5
 """Percent of the samples below which a frame is left out."""
 _OURS = ("api/", "workers/", "shared/")
+_WHOLE = 90.0
+"""What has more than this is the process itself, and tells nothing."""
 
 _FRAME = re.compile(
     r"<g><title>(?P<what>[^<]*?) \([\d,]+ samples?, (?P<percent>[\d.]+)%\)</title>.*?</g>", re.DOTALL
@@ -20,11 +22,12 @@ def shrunk(svg: str, title: str) -> str:
 
 
 def top(svg: str, most: int = 8) -> list[str]:
-    """The functions of this project with most samples below them: `name (file) percent %`, the highest of each."""
+    """The functions of this project with most samples below them: `name (file) percent %`."""
     found: dict[str, float] = {}
     for frame in _FRAME.finditer(svg):
         what = unescape(frame["what"])
-        if any(f"({folder}" in what for folder in _OURS):
-            found[what] = max(found.get(what, 0.0), float(frame["percent"]))
+        percent = float(frame["percent"])
+        if percent <= _WHOLE and any(f"({folder}" in what for folder in _OURS):
+            found[what] = max(found.get(what, 0.0), percent)
     ranked = sorted(found.items(), key=lambda entry: -entry[1])[:most]
     return [f"`{what}` {percent:.0f} %" for what, percent in ranked]

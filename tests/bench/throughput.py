@@ -34,8 +34,8 @@ def rivals(latency_s: float) -> list[Rival]:
         Rival(
             "taskiq, streams",
             "taskiq_streams",
-            [[*taskiq, "--log-level", "ERROR"]],
-            f"{count} processes, {flight} coroutines each, uvloop, aiohttp session, acks and results in Redis",
+            [[*taskiq, "--max-prefetch", flight, "--log-level", "ERROR"]],
+            f"{count} processes, {flight} coroutines each, prefetch {flight}, uvloop, aiohttp session, acks and results in Redis",
             _FAST,
         ),
         Rival(
