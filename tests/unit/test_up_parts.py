@@ -77,7 +77,8 @@ def test_the_server_starts_first_and_stops_last() -> None:
 
 
 def test_workers_have_distinct_host_parts() -> None:
-    names = [part.argv[-1] for part in parts_of(STACK) if part.role is Role.WORKER]
+    workers = [part.argv for part in parts_of(STACK) if part.role is Role.WORKER]
+    names = [argv[argv.index("--name") + 1] for argv in workers]
     assert names == ["w@box-1", "w@box-2"]
 
 
