@@ -54,8 +54,8 @@ format: $(VENV)/.dev  ## let ruff format and fix
 verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
 	@$(BIN)/pytest tests -m verify
 
-faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled
-	@$(BIN)/pytest tests/flow/test_crashes.py
+faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled; both pools; prints its figures
+	@$(BIN)/pytest tests/flow/test_crashes.py tests/flow/test_crashes_lone.py tests/flow/test_churn.py tests/flow/test_long.py
 
 soak:  ## (empty so far)
 	@echo "soak: this tier is empty so far; it tests nothing"

@@ -56,6 +56,8 @@ def _check(sender: Any, **_: Any) -> None:
         _Process.pool = check_pool(_pool_of(sender))
         if _Process.pool == "gevent":
             _assert_patched()
+        # as under gevent: in Celery's own event loop the ack of a task that ends while the broker is away ends the worker
+        sender.use_eventloop = False
         check_access(_settings(), "worker")
     except ConfigError as exc:
         _give_up(exc)
