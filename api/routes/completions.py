@@ -14,7 +14,7 @@ from api.job_result import Answer
 from api.job_schema import JobObject
 from api.parts import FromApp, Parts
 from api.schema import ERRORS
-from shared.errors import EdgeError, NotFoundError, RequestError, TooLargeError
+from shared.errors import EdgeError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.idempotency import KEPT_S, Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault
@@ -228,8 +228,10 @@ def _leave(parts: Parts, job_id: str, cancel: bool) -> None:  # noqa: FBT001  ru
 
 
 def _from_record(job_id: str, job: LoneJob | None) -> Answer:
-    if job is None:
-        raise NotFoundError(f"The job {job_id} is not there any more.", code="job_not_found")
+    if job is None:  # a server that was killed may forget its last second
+        raise StoreUnavailableError(
+            f"The job {job_id} was lost by Redis before it had ended; ask again.", code="job_lost"
+        )
     return job_result.answer(job_id, job.line) if job.line else job_result.unanswered(job_id, job.status)
 
 

@@ -206,6 +206,7 @@ def test_the_broker_killed_and_restarted(pool: str) -> None:
             wait_for(lambda: _ready(stack), 20, "the API to see Redis again")
             ended = wait_for_end(client, batch.id, timeout_s=60)
             assert len(outcomes(client, ended)) == 1000
+        assert all(worker.poll() is None for worker in stack.workers), "a worker ended with its broker"
 
 
 def _ready(stack: Stack) -> bool:

@@ -180,6 +180,7 @@ def test_valkey_killed_and_restarted(pool: str, jobs: int, restarts: int, report
                 trial.fault(stack.valkey.restart)
             answered_once(stack, trial, answers(asked, trial))
         assert trial.figures.again <= restarts * 2 * CONCURRENCY
+        assert all(worker.poll() is None for worker in stack.workers), "a worker ended with its broker"
 
 
 def test_hints_lost(pool: str, report: Report) -> None:
