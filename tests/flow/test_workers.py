@@ -82,7 +82,7 @@ def test_calls_in_flight_stay_within_bounds_after_redis_was_away() -> None:
         for _ in range(2):
             stack.valkey.restart()
             wait_for(lambda: stack.workers_alive() == 1, 30, "the worker to be heard from again")
-        batch = submit(client, lines(200))
+        batch = submit(client.with_options(max_retries=5), lines(200))
         assert len(outcomes(client, wait_for_end(client, batch.id))) == 200
         assert stack.simulator.stats()["default"]["max_in_flight"] <= 8
 

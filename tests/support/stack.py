@@ -140,7 +140,7 @@ class Stack:
     def await_worker(self, worker: subprocess.Popen[bytes], name: str) -> None:
         """Until its heartbeat stands in the ledger: an id has the pid in it."""
         settings = load_settings({**self.env, **self.part_env.get("api", {})})
-        with connect(settings.redis, role="api", max_connections=1) as redis:
+        with connect(settings.redis, role="worker", max_connections=1) as redis:
             ledger = RedisLedger(redis, settings.key_prefix)
 
             def up() -> bool:
