@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,18 +22,20 @@ from shared.errors import (
 from shared.redact import redact
 
 MAX_MESSAGE_CHARS = 2000
+MAX_WORD_CHARS = 200
 MAX_RETRY_AFTER_S = 86_400.0
 
-SPENT = frozenset(
-    {
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "enforced_spend_limit_reached",
-        "contract_spend_limit_reached",
-    }
-)
-"""Codes or types that say the account has nothing left, whatever status they come with: waiting does not help."""
+BY_CODE: dict[str, type[ProviderError]] = {
+    # the account has nothing left: waiting a minute does not help, another provider does
+    "insufficient_quota": KeyRefusedError,
+    "billing_hard_limit_reached": KeyRefusedError,
+    "billing_not_active": KeyRefusedError,
+    "*_spend_limit_reached": KeyRefusedError,
+    # said with a 400 by some
+    "invalid_api_key": KeyRefusedError,
+    "model_not_found": ModelRefusedError,
+}
+"""By the error's `code` or `type`, whatever the status; `*` stands for any beginning. Asked before the status."""
 
 BY_STATUS: dict[int, type[ProviderError]] = {
     400: RequestRefusedError,
@@ -50,6 +54,7 @@ BY_STATUS: dict[int, type[ProviderError]] = {
 }
 
 BY_HUNDRED: dict[int, type[ProviderError]] = {4: RequestRefusedError, 5: ProviderFailedError}
+"""Any other status; what is in none of the tables (a 204, say) is an answer that is none: ProviderFailedError."""
 
 
 class _Said(msgspec.Struct):
@@ -66,28 +71,60 @@ def classify(
 ) -> ProviderError:
     """The error that an answer with this status amounts to. `now` in Unix seconds; header names in lower case."""
     said = _said(body)
-    kind = KeyRefusedError if SPENT & {said.code, said.type} else _kind(status)
-    text = redact(said.message)[:MAX_MESSAGE_CHARS] or "no message"
+    kind = _by_code(said.code) or _by_code(said.type) or _by_status(status)
+    text = _shown(said.message) or "no message"
     return kind(
         f"{provider} answered {status}: {text}",
-        code=said.code,
+        code=None if said.code is None or said.code.isdigit() else said.code,  # vLLM repeats the status
         http_status=status,
         body=_envelope(said, text, kind),
-        request_id=headers.get("x-request-id") or headers.get("request-id"),
+        request_id=request_id(headers),
         retry_after_s=retry_after_s(headers, now),
     )
 
 
-def redirected(provider: str, status: int, host: str | None) -> ProviderError:
-    """A provider that sends us elsewhere: never followed, since the key and the prompt would go along."""
+def redirected(provider: str, status: int, location: str | None) -> ProviderError:
+    """A provider that sends us elsewhere: never followed, since the key and the prompt would go along.
+
+    Its endpoint is set wrongly, for every job alike, so it is told apart by its code and the next provider is asked.
+    """
+    try:
+        host = urlsplit(location or "").hostname
+    except ValueError:
+        host = None
+    where = redact(host[:MAX_WORD_CHARS]) if host else "another path" if location else "nowhere"
     return ModelRefusedError(
-        f"{provider} answered {status}, a redirect to {host or 'an unnamed place'}, which is never followed:"
+        f"{provider} answered {status}, a redirect to {where}, which is never followed:"
         " set the provider's endpoint to the address it should have.",
         code="redirect_refused",
     )
 
 
-def _kind(status: int) -> type[ProviderError]:
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id that the provider gave the call, for its support to find it by."""
+    found = headers.get("x-request-id") or headers.get("request-id")
+    return found[:MAX_WORD_CHARS] if found and found.isprintable() else None
+
+
+def message_of(body: bytes) -> str:
+    """The error message of a body, fit to be shown; empty where it holds none."""
+    try:
+        return _shown(_worded(msgspec.json.decode(body)).message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _by_code(code: str | None) -> type[ProviderError] | None:
+    if code is None:
+        return None
+    if code in BY_CODE:
+        return BY_CODE[code]
+    return next(
+        (kind for ending, kind in BY_CODE.items() if ending[0] == "*" and code.endswith(ending[1:])), None
+    )
+
+
+def _by_status(status: int) -> type[ProviderError]:
     return BY_STATUS.get(status) or BY_HUNDRED.get(status // 100, ProviderFailedError)
 
 
@@ -97,14 +134,18 @@ def _envelope(said: _Said, text: str, kind: type[ProviderError]) -> dict[str, An
 
 
 def _said(body: bytes) -> _Said:
-    """From OpenAI's envelope and the forms that others make of it; a body that is none gives its first characters."""
+    """What the body says; one that is no JSON gives its first characters."""
     try:
-        found = msgspec.json.decode(body)
+        return _worded(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Said(message=" ".join(body[:500].decode("utf-8", "replace").split()))
+
+
+def _worded(found: Any) -> _Said:
+    """From OpenAI's envelope and the forms that others make of it."""
     if isinstance(found, list) and found:  # Gemini's habit
         found = found[0]
-    inner = found.get("error", found) if isinstance(found, dict) else found
+    inner = found.get("error") or found if isinstance(found, dict) else found
     if isinstance(inner, str):
         return _Said(message=inner)
     if not isinstance(inner, dict):
@@ -112,35 +153,49 @@ def _said(body: bytes) -> _Said:
     details = inner.get("details")
     if isinstance(details, dict) and "error_code" in details:  # Anthropic's stable code
         inner = {**inner, "code": details["error_code"]}
-    type_, param, code = (_text(inner.get(name)) or None for name in ("type", "param", "code"))
-    return _Said(_text(inner.get("message")), type_, param, code)
+    message = inner.get("message")
+    return _Said(
+        message if isinstance(message, str) else "",
+        _word(inner.get("type")),
+        _word(inner.get("param")),
+        _word(inner.get("code")),
+    )
 
 
-def _text(value: Any) -> str:
-    return str(value)[: 2 * MAX_MESSAGE_CHARS] if isinstance(value, str | int) else ""
+def _word(value: Any) -> str | None:
+    """A name of the envelope: short, and no place for a secret either. vLLM's codes are numbers."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return redact(str(value)[:MAX_WORD_CHARS]) or None
+
+
+def _shown(message: str) -> str:
+    """Redacted and bounded, in this order over a margin, so that no secret is cut in two and survives."""
+    return redact(message[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the provider asks to wait: milliseconds first, then seconds, then a date; None where it does not, or not sensibly."""
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if (millis := _number(headers.get(name))) is not None:
-            return _sensible(millis / 1000)
-    raw = headers.get("retry-after")
-    if raw is None:
-        return None
-    if (seconds := _number(raw)) is not None:
-        return _sensible(seconds)
-    try:
-        return _sensible(parsedate_to_datetime(raw).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    """Seconds the provider asks to wait: the first sensible one of milliseconds, seconds and a date; else None."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
+        raw = headers.get(name)
+        if raw is not None and (found := _sensible(_number(raw) * unit_s)) is not None:
+            return found
+    return _sensible(_date(headers.get("retry-after") or "") - now)
 
 
-def _number(raw: str | None) -> float | None:
+def _number(raw: str) -> float:
     try:
-        return None if raw is None else float(raw)
+        return float(raw)
     except ValueError:
-        return None
+        return math.nan
+
+
+def _date(raw: str) -> float:
+    try:
+        found = parsedate_to_datetime(raw)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return math.nan
 
 
 def _sensible(seconds: float) -> float | None:

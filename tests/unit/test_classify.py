@@ -14,7 +14,14 @@ from shared.errors import (
     RateLimitedError,
     RequestRefusedError,
 )
-from workers.classify import MAX_RETRY_AFTER_S, classify, redirected, retry_after_s
+from workers.classify import (
+    MAX_MESSAGE_CHARS,
+    MAX_RETRY_AFTER_S,
+    classify,
+    redirected,
+    request_id,
+    retry_after_s,
+)
 
 NOW = 1_750_000_000.0
 
@@ -54,12 +61,36 @@ def test_a_status_means_what_the_table_says(status: int, kind: type[ProviderErro
     assert found.http_status == status
 
 
+@pytest.mark.parametrize("status", [200, 204, 304, 600])
+def test_an_answer_that_is_no_refusal_is_a_failure(status: int) -> None:
+    assert type(error(status)) is ProviderFailedError
+
+
 @pytest.mark.parametrize(
-    "code", ["insufficient_quota", "enforced_spend_limit_reached", "contract_spend_limit_reached"]
+    "code",
+    [
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "organization_spend_limit_reached",
+    ],
 )
-def test_an_account_with_nothing_left_is_no_rate_limit(code: str) -> None:
-    assert type(error(429, code=code)) is KeyRefusedError
-    assert type(error(429, type_=code)) is KeyRefusedError
+@pytest.mark.parametrize("status", [400, 401, 402, 429])
+def test_an_account_with_nothing_left_is_no_rate_limit(status: int, code: str) -> None:
+    assert type(error(status, code=code)) is KeyRefusedError
+    assert type(error(status, type_=code)) is KeyRefusedError
+    assert type(error(status, code="ramp_limit_exceeded")) is type(error(status))
+
+
+def test_a_model_that_is_not_there_is_no_fault_of_the_request() -> None:
+    assert type(error(400, code="model_not_found")) is ModelRefusedError
+    assert type(error(400, code="context_length_exceeded")) is RequestRefusedError
+
+
+def test_a_code_that_repeats_the_status_is_no_name() -> None:
+    assert error(429, code="429").code == "rate_limited"
+    assert error(429, code="tokens").code == "tokens"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +107,11 @@ def test_an_account_with_nothing_left_is_no_rate_limit(code: str) -> None:
         (b"null", "no message", None),
         (b"\xff\xfe", "", None),
         (b"[" * 100_000, "", None),
+        (b'{"error": null, "message": "m"}', "m", None),
+        (b'{"error": {"message": {"deep": 1}, "code": true, "type": []}}', "no message", None),
+        (b'{"message": "m", "type": "invalid_request_error", "code": "c"}', "m", "c"),
+        (b'"m"', "m", None),
+        (b"17", "no message", None),
     ],
 )
 def test_whatever_form_the_error_has(body: bytes, message: str, code: str | None) -> None:
@@ -91,8 +127,27 @@ def test_a_key_that_the_provider_echoes_is_not_passed_on() -> None:
     assert "a@b" not in found.message + json.dumps(found.body)
 
 
-def test_a_message_is_bounded() -> None:
-    assert len(error(400, message="x" * 100_000).message) < 2100
+def test_nor_is_one_that_hides_in_a_name_or_is_cut_in_two() -> None:
+    found = error(401, code="sk-proj-abcdefghijklmnop", type_="a@b.example")
+    assert "abcdefgh" not in f"{found.code}{found.body}"
+    assert "a@b" not in f"{found.code}{found.body}"
+    found = error(401, message="x" * (MAX_MESSAGE_CHARS - 9) + " sk-proj-abcdefghijklmnop")
+    assert "sk-" not in found.message
+
+
+def test_everything_kept_is_bounded() -> None:
+    body = json.dumps({"error": dict.fromkeys(("message", "type", "param", "code"), "x" * 100_000)})
+    found = classify("p", 400, {"x-request-id": "r" * 1000}, body.encode(), now=NOW)
+    assert len(found.message) < 2100
+    assert len(json.dumps(found.body)) < 2800
+    assert len(found.code or "") == len(found.request_id or "") == 200
+
+
+def test_the_request_id_is_found_and_harmless() -> None:
+    assert request_id({"x-request-id": "req_1"}) == "req_1"
+    assert request_id({"request-id": "req_2"}) == "req_2"
+    assert request_id({"x-request-id": "a\x1b[31m"}) is None
+    assert request_id({}) is None
 
 
 @pytest.mark.parametrize(
@@ -111,6 +166,10 @@ def test_a_message_is_bounded() -> None:
         ({"retry-after": "99999999"}, MAX_RETRY_AFTER_S),
         ({"retry-after": "Sun, 15 Jun 2025 15:06:50 GMT"}, 10),
         ({"retry-after": "Sun, 15 Jun 2025 15:06:30 GMT"}, None),
+        ({"retry-after": "Sun, 15 Jun 2025 15:06:50 -0000"}, 10),
+        ({"retry-after": "Sun, 15 Jun 2099 15:06:50 GMT"}, MAX_RETRY_AFTER_S),
+        ({"retry-after-ms": "0", "retry-after": "5"}, 5),
+        ({"retry-after-ms": "nan", "x-ms-retry-after-ms": "250"}, 0.25),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
@@ -128,7 +187,17 @@ def test_no_body_breaks_it(status: int, body: bytes) -> None:
     assert isinstance(classify("p", status, {}, body, now=NOW), ProviderError)
 
 
-def test_a_redirect_names_the_host_and_is_tried_elsewhere() -> None:
-    found = redirected("p", 302, "other.example")
-    assert "other.example" in found.message
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://user:hunter22@other.example/v1?key=hunter22", "to other.example,"),
+        ("/v2/chat", "to another path,"),
+        ("http://[", "to another path,"),
+        (None, "to nowhere,"),
+    ],
+)
+def test_a_redirect_names_the_host_alone_and_is_tried_elsewhere(location: str | None, where: str) -> None:
+    found = redirected("p", 302, location)
+    assert where in found.message
+    assert "hunter" not in found.message
     assert (found.code, found.retryable, found.elsewhere) == ("redirect_refused", False, True)

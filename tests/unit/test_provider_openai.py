@@ -3,7 +3,7 @@ import json
 import pytest
 
 from shared.catalogue import Provider
-from shared.errors import ModelRefusedError, ProviderFailedError
+from shared.errors import ModelRefusedError, ProviderFailedError, RequestRefusedError
 from workers.providers import WIRES
 
 WIRE = WIRES["openai"]
@@ -24,6 +24,34 @@ def test_an_alias_becomes_the_providers_name_and_nothing_else_changes() -> None:
     body = b'{"seed": 12345678901234567890, "model": "fast", "temperature": 1.0, "x": "\\u00e4"}'
     out = WIRE.encode(PROVIDER, "/v1/chat/completions", body, None).body
     assert out == b'{"seed":12345678901234567890,"model":"gpt-4o-mini","temperature":1.0,"x":"\\u00e4"}'
+
+
+def test_the_model_asked_for_is_told_and_no_key_is_shown() -> None:
+    out = WIRE.encode(PROVIDER, "/v1/completions", b'{"model": "fast"}', "very-secret")
+    assert out.model == "gpt-4o-mini"
+    assert "very-secret" not in repr(out)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"model": 3}',
+        b'{"model": "same"',
+        b'{"model": "same", "stream": true}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_cannot_be_sent(body: bytes) -> None:
+    with pytest.raises(RequestRefusedError):
+        WIRE.encode(PROVIDER, "/v1/chat/completions", body, None)
+
+
+def test_stream_false_is_none() -> None:
+    body = b'{"model": "same", "stream": false}'
+    assert WIRE.encode(PROVIDER, "/v1/completions", body, None).body == body
 
 
 def test_a_model_it_does_not_serve() -> None:
@@ -59,6 +87,16 @@ def test_a_model_it_does_not_serve() -> None:
         ({"prompt_tokens": 3}, (0, 0, 0, 0, False)),
         ({"prompt_tokens": "three", "completion_tokens": 2}, (0, 0, 0, 0, False)),
         (None, (0, 0, 0, 0, False)),
+        ([], (0, 0, 0, 0, False)),
+        (
+            {
+                "prompt_tokens": 3,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 9},
+                "completion_tokens_details": {"reasoning_tokens": -9},
+            },
+            (3, 2, 3, 0, True),
+        ),
     ],
 )
 def test_usage_in_every_form(usage: object, expected: tuple[object, ...]) -> None:
@@ -83,3 +121,25 @@ def test_usage_in_every_form(usage: object, expected: tuple[object, ...]) -> Non
 def test_a_200_that_is_no_completion(body: bytes) -> None:
     with pytest.raises(ProviderFailedError):
         WIRE.decode(PROVIDER, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Incorrect API key provided: sk-abcdefgh12345678", "code": 401}},
+        {"error": "Incorrect API key provided: sk-abcdefgh12345678"},
+        {"choices": [], "error": {"message": "upstream: sk-abcdefgh12345678"}},
+        {"choices": [], "usage": 7, "error": {"message": "upstream: sk-abcdefgh12345678"}},
+        {"object": "error", "message": "upstream: sk-abcdefgh12345678", "code": 500},
+    ],
+)
+def test_an_error_within_a_200(body: object) -> None:
+    with pytest.raises(ProviderFailedError, match="200 with an error: ") as caught:
+        WIRE.decode(PROVIDER, json.dumps(body).encode())
+    assert "abcdefgh" not in caught.value.message
+    assert caught.value.code == "error_in_answer"
+
+
+def test_a_null_error_is_none() -> None:
+    body = json.dumps({**ANSWER, "error": None, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    assert WIRE.decode(PROVIDER, body.encode()).known

@@ -7,12 +7,16 @@ from typing import Any
 import msgspec
 
 from shared.catalogue import Provider
-from shared.errors import ModelRefusedError, ProviderFailedError
+from shared.errors import ModelRefusedError, ProviderFailedError, RequestRefusedError
+from workers.classify import message_of
 from workers.provider import Outgoing, TokenUsage
+
+_MOST_TOKENS = 10**9  # more is no count, and sums of it would overflow
 
 
 class _Asked(msgspec.Struct):
     model: str
+    stream: Any = None
 
 
 class _PromptDetails(msgspec.Struct):
@@ -33,17 +37,17 @@ class _Usage(msgspec.Struct):
 class _Completion(msgspec.Struct):
     choices: list[msgspec.Raw]
     usage: _Usage | None = None
+    error: Any = None
 
 
-class _Choices(msgspec.Struct):
-    choices: list[Any]
+class _WithoutUsage(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    error: Any = None
 
-
-_MOST_TOKENS = 10**9  # more is no count, and sums of it would overflow
 
 _asked = msgspec.json.Decoder(_Asked)
 _completion = msgspec.json.Decoder(_Completion)
-_choices = msgspec.json.Decoder(_Choices)
+_without_usage = msgspec.json.Decoder(_WithoutUsage)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -57,7 +61,7 @@ class OpenAIWire:
     """The contract: `workers.provider.Wire`."""
 
     def encode(self, provider: Provider, endpoint: str, body: bytes, api_key: str | None) -> Outgoing:
-        asked = _asked.decode(body).model
+        asked = _what_is_asked(body)
         model = provider.model_for(asked)
         if model is None:
             raise ModelRefusedError(f"{provider.id} does not serve the model '{asked[:100]}'.")
@@ -72,45 +76,36 @@ class OpenAIWire:
             url=provider.endpoint + endpoint.removeprefix("/v1"),
             headers=headers,
             body=body if model == asked else _with_model(body, model),
+            model=model,
         )
 
     def decode(self, provider: Provider, body: bytes) -> TokenUsage:
         try:
             if not body.isascii():
                 body.decode("utf-8")
-            found = _completion.decode(body)
-        except msgspec.ValidationError as exc:
-            return self._without_usage(provider, body, exc)
+            found: _Completion | _WithoutUsage = _completion.decode(body)
+        except msgspec.ValidationError:
+            found = _whatever_its_usage(provider, body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise ProviderFailedError(f"{provider.id} answered 200 with a body that is no JSON.") from exc
-        used = found.usage
-        if used is None or used.prompt_tokens is None or used.completion_tokens is None:
-            return TokenUsage()
-        if max(used.prompt_tokens, used.completion_tokens) > _MOST_TOKENS:
-            return TokenUsage()
-        prompt, completion = used.prompt_tokens_details, used.completion_tokens_details
-        return TokenUsage(
-            prompt_tokens=max(0, used.prompt_tokens),
-            completion_tokens=max(0, used.completion_tokens),
-            cached_tokens=_count(prompt.cached_tokens if prompt else None),
-            reasoning_tokens=_count(completion.reasoning_tokens if completion else None),
-            known=True,
-        )
-
-    @staticmethod
-    def _without_usage(provider: Provider, body: bytes, exc: msgspec.ValidationError) -> TokenUsage:
-        """A completion whose usage has a form of its own is still an answer; anything else is not."""
-        try:
-            _choices.decode(body)
-        except (msgspec.DecodeError, RecursionError):
             raise ProviderFailedError(
-                f"{provider.id} answered 200 with JSON that is no completion: {str(exc)[:200]}."
+                f"{provider.id} answered 200 with a body that is no JSON.", code="invalid_answer"
             ) from exc
-        return TokenUsage()
+        if found.error:
+            raise _error_in_a_200(provider, body)
+        return _counts(found.usage if isinstance(found, _Completion) else None)
 
 
-def _count(tokens: int | None) -> int:
-    return min(max(0, tokens or 0), _MOST_TOKENS)
+def _what_is_asked(body: bytes) -> str:
+    """The model's name, from a body that may be sent."""
+    try:
+        asked = _asked.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RequestRefusedError(
+            "The request's body is not a JSON object with a model name.", code="invalid_request"
+        ) from exc
+    if asked.stream:
+        raise RequestRefusedError("stream is true; leave it out.", code="stream_not_supported")
+    return asked.model
 
 
 def _with_model(body: bytes, model: str) -> bytes:
@@ -118,3 +113,41 @@ def _with_model(body: bytes, model: str) -> bytes:
     fields: dict[str, Any] = dict(_object.decode(body))
     fields["model"] = model
     return _encode(fields)
+
+
+def _whatever_its_usage(provider: Provider, body: bytes) -> _WithoutUsage:
+    """A completion whose usage has a form of its own is still an answer; anything else is not."""
+    try:
+        return _without_usage.decode(body)
+    except msgspec.DecodeError as exc:
+        if message_of(body):
+            raise _error_in_a_200(provider, body) from exc
+        raise ProviderFailedError(
+            f"{provider.id} answered 200 with JSON that is no completion: {str(exc)[:200].rstrip('.')}.",
+            code="invalid_answer",
+        ) from exc
+
+
+def _error_in_a_200(provider: Provider, body: bytes) -> ProviderFailedError:
+    return ProviderFailedError(
+        f"{provider.id} answered 200 with an error: {message_of(body) or 'no message'}",
+        code="error_in_answer",
+    )
+
+
+def _counts(used: _Usage | None) -> TokenUsage:
+    if used is None or used.prompt_tokens is None or used.completion_tokens is None:
+        return TokenUsage()
+    if max(used.prompt_tokens, used.completion_tokens) > _MOST_TOKENS:
+        return TokenUsage()
+    prompt, completion = max(0, used.prompt_tokens), max(0, used.completion_tokens)
+    of_prompt, of_completion = used.prompt_tokens_details, used.completion_tokens_details
+    cached = (of_prompt.cached_tokens if of_prompt else None) or 0
+    reasoning = (of_completion.reasoning_tokens if of_completion else None) or 0
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=min(max(0, cached), prompt),  # each a part of the other
+        reasoning_tokens=min(max(0, reasoning), completion),
+        known=True,
+    )
