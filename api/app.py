@@ -1,11 +1,11 @@
 """The composition root of the API: every part is made here, once. It never calls a provider and never imports the workers."""
 
 import importlib.metadata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from api import problems
 from api.admission import OPEN, by_key, from_anywhere, from_this_machine
@@ -96,13 +96,18 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
     )
     app.state.parts = parts
     problems.install(app)
-    routes = [files, batches, completions, jobs, models, health]
+    served = [completions, jobs, files, batches, models, health]
     if parts.settings.metrics_host is None:
-        routes.append(metrics)
-    for module in routes:
-        app.include_router(module.router)
+        served.append(metrics)
+    _serve(app, [module.router for module in served])
     app.add_middleware(Guard, admit=by_key(parts.keyring) if parts.keyring else from_this_machine)
     return app
+
+
+def _serve(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """In this order, the busiest first; `include_router` would look for each request's route twice, at a tenth of its cost."""
+    for router in routers:
+        app.router.routes.extend(router.routes)
 
 
 def make_internal_app(parts: Parts) -> FastAPI:
@@ -110,8 +115,7 @@ def make_internal_app(parts: Parts) -> FastAPI:
     app = FastAPI(title="LLM Edge Agent, internal", version=parts.version, openapi_url=None)
     app.state.parts = parts
     problems.install(app)
-    for module in (health, metrics):
-        app.include_router(module.router)
+    _serve(app, [health.router, metrics.router])
     loopback = parts.settings.metrics_host in LOOPBACK
     app.add_middleware(Guard, admit=from_this_machine if loopback else from_anywhere)
     return app

@@ -18,13 +18,14 @@ MaybeCaller = Annotated[Caller | None, Depends(_anybody)]
 """For routes that strangers may call: None is one."""
 
 
-async def _caller(caller: MaybeCaller) -> Caller:
+async def caller_of(request: Request) -> Caller:
+    caller = await _anybody(request)
     if caller is None:
         raise UnknownKeyError("This needs an API key: send one as `Authorization: Bearer KEY`.")
     return caller
 
 
-CallerOf = Annotated[Caller, Depends(_caller)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
 """For routes of an owner's own things."""
 
 

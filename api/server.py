@@ -64,7 +64,12 @@ def _addresses(sockets: list[socket.socket]) -> list[str]:
 
 def _config(app: FastAPI, grace_s: int) -> uvicorn.Config:
     return uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=grace_s
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nobody asks where a request came from
+        timeout_graceful_shutdown=grace_s,
     )
 
 
