@@ -161,20 +161,7 @@ class RedisLone:
 
 
 def _row(job: NewJob) -> tuple[object, ...]:
-    spec = job.spec
-    return (
-        spec.id,
-        spec.owner,
-        msgspec.json.encode(spec).decode(),
-        spec.endpoint,
-        spec.fingerprint,
-        spec.window_s,
-        spec.retention_s,
-        spec.delivered_retention_s,
-        job.caller,
-        len(job.body),
-        job.once or False,
-    )
+    return msgspec.json.encode(job.spec).decode(), job.caller, len(job.body), job.once or False
 
 
 def _slip(index: int, row: Sequence[Any]) -> Slip:

@@ -4,6 +4,14 @@ local news = {}
 
 local function job_key(id) return P .. 'j:' .. id end
 
+-- what its caller asked for (lone.LoneSpec): kept once, as it came
+local function spec_of(key) return cjson.decode(call('HGET', key, 'spec')) end
+
+-- the set of equal jobs, or nothing for one that is found by its idempotency key
+local function same_key(spec)
+  return spec.fingerprint ~= '' and P .. 'same:' .. spec.owner .. ':' .. spec.fingerprint or nil
+end
+
 local function ended(status) return status ~= 'queued' and status ~= 'in_progress' end
 
 -- back to be claimed: those whose callers wait in person go first
@@ -41,12 +49,13 @@ end
 
 -- a job that has ended leaves nothing behind
 local function forget(id)
-  local j = call('HMGET', job_key(id), 'spec', 'same')
-  call('DEL', job_key(id))
   call('ZREM', L .. 'kept', id)
-  if not j[1] then return end
-  call('ZREM', P .. 'js:' .. cjson.decode(j[1]).owner, id)
-  if j[2] ~= '' then call('SREM', j[2], id) end
+  if call('EXISTS', job_key(id)) == 0 then return end
+  local spec = spec_of(job_key(id))
+  local same = same_key(spec)
+  call('DEL', job_key(id))
+  call('ZREM', P .. 'js:' .. spec.owner, id)
+  if same then call('SREM', same, id) end
 end
 
 -- `line` is empty where no answer came; a result stays to be found by its repetition, should the process that hears it be
@@ -55,16 +64,16 @@ local SAME_HEARD = 64
 
 local function end_job(id, status, line, t)
   local key = job_key(id)
-  local j = call('HMGET', key, 'callers', 'keep_s', 'delivered_s', 'same')
-  local heard = listens(j[1])
-  call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line, 'token', '')
-  call('HDEL', key, 'body', 'history')
+  local callers, spec = call('HGET', key, 'callers'), spec_of(key)
+  local heard, same = listens(callers), same_key(spec)
+  call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line)
+  call('HDEL', key, 'body', 'history', 'token')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
   call('ZREM', L .. 'ends', id)
-  call('ZADD', L .. 'kept', stamp(t + tonumber(heard and j[3] or j[2])), id)
-  if j[4] ~= '' and (line == '' or (heard and call('SCARD', j[4]) > SAME_HEARD)) then call('SREM', j[4], id) end
-  for caller in string.gmatch(j[1], '[^,]+') do
+  call('ZADD', L .. 'kept', stamp(t + (heard and spec.delivered_retention_s or spec.retention_s)), id)
+  if same and (line == '' or (heard and call('SCARD', same) > SAME_HEARD)) then call('SREM', same, id) end
+  for caller in string.gmatch(callers, '[^,]+') do
     news[caller] = news[caller] or {}
     table.insert(news[caller], { id, line })
   end

@@ -7,14 +7,14 @@ local out, bytes = { token, stamp(t), 0 }, 0
 
 local function take(id)
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'endpoint', 'body', 'history', 'callers')
-  if not j[1] or ended(j[1]) or j[2] ~= '' then return 0 end -- cancelled, or held, meanwhile
+  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers')
+  if not j[1] or ended(j[1]) or j[2] then return 0 end -- cancelled, or held, meanwhile
   call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
   call('HSETNX', key, 'started', stamp(t))
   call('ZADD', L .. 'leases', stamp(t + A.lease_s), id)
   call('RPUSH', L .. 'c:' .. token, id)
-  for _, v in ipairs({ id, j[3], j[4], j[5] or '', j[6] ~= '' and 1 or 0 }) do out[#out + 1] = v end
-  bytes = bytes + #j[4]
+  for _, v in ipairs({ id, spec_of(key).endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0 }) do out[#out + 1] = v end
+  bytes = bytes + #j[3]
   return 1
 end
 

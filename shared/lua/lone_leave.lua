@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- {id, caller, cancel, same_s}; who leaves as the result comes has not heard it: it stays to be found by its repetition
 local key = job_key(A.id)
-local j = call('HMGET', key, 'status', 'callers', 'same', 'line')
+local j = call('HMGET', key, 'status', 'callers', 'line')
 if not j[1] then return 0 end
 local rest = {}
 for caller in string.gmatch(j[2], '[^,]+') do
@@ -9,9 +9,10 @@ for caller in string.gmatch(j[2], '[^,]+') do
 end
 call('HSET', key, 'callers', table.concat(rest, ','))
 if ended(j[1]) then
-  if j[3] ~= '' and j[4] ~= '' then
-    call('SADD', j[3], A.id)
-    call('EXPIRE', j[3], A.same_s)
+  local same = same_key(spec_of(key))
+  if same and j[3] ~= '' then
+    call('SADD', same, A.id)
+    call('EXPIRE', same, A.same_s)
   end
   return 0
 end

@@ -7,9 +7,9 @@ for _, id in ipairs(over) do
   local key = job_key(id)
   local j = call('HMGET', key, 'status', 'token')
   call('ZREM', L .. 'leases', id)
-  if j[1] and not ended(j[1]) and j[2] ~= '' then
+  if j[1] and not ended(j[1]) and j[2] then
     call('DEL', L .. 'c:' .. j[2], L .. 'hinted')
-    call('HSET', key, 'token', '')
+    call('HDEL', key, 'token')
     enqueue(id, 'L')
     recovered = recovered + 1
   end

@@ -6,7 +6,7 @@ call('DEL', list)
 for i = #ids, 1, -1 do
   local key = job_key(ids[i])
   if tonumber(call('HGET', key, 'token')) == A.token then
-    call('HSET', key, 'token', '')
+    call('HDEL', key, 'token')
     call('ZREM', L .. 'leases', ids[i])
     enqueue(ids[i], 'L')
     call('DEL', L .. 'hinted')

@@ -1,6 +1,7 @@
 """Lone jobs taken in for later (`Prefer: respond-async`), by one API process and by several; and the bytes each takes."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,10 +49,22 @@ def _bytes(stack: Stack) -> float:
         return float(info["used_memory"])
 
 
+def _places(stack: Stack) -> str:
+    """Where a queued job's bytes are, by kind of key."""
+    sums: Counter[str] = Counter()
+    jobs = 0
+    with stack.valkey.client() as redis:
+        for key in redis.scan_iter("le:*", count=1000):
+            kind = key.decode().split(":")[1:]
+            jobs += kind[0] == "j"
+            sums[":".join(kind[: 2 if kind[0] == "lone" else 1])] += redis.memory_usage(key, samples=0)
+    return ", ".join(f"`{kind}` {taken / jobs:,.0f}" for kind, taken in sums.most_common(4))
+
+
 def run(size: Size) -> Finding:
     rows: list[list[str]] = []
     rates: dict[int, float] = {}
-    stored = 0.0
+    stored, places = 0.0, ""
     for processes in range(1, MOST + 1):
         for callers in CALLERS:
             with fleet(workers=0) as stack, _apis(stack, processes) as (ports, pids):
@@ -61,6 +74,7 @@ def run(size: Size) -> Finding:
                 found = load(ports, callers, size.seconds(5), "async")
                 spent = cpu.spent()
                 stored = (_bytes(stack) - before) / found.count
+                places = _places(stack)
             rates[processes] = max(rates.get(processes, 0.0), found.per_s)
             rows.append(
                 [
@@ -101,6 +115,6 @@ def run(size: Size) -> Finding:
                 stored <= len(BODY) + 200,
             ),
         ],
-        notes=[f"The body has {len(BODY)} bytes."],
+        notes=[f"The body has {len(BODY)} bytes. Of a queued job's, by kind of key: {places}."],
         figures={"per_s": {str(n): rate for n, rate in rates.items()}, "bytes": stored},
     )

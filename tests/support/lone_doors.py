@@ -96,8 +96,9 @@ class ValkeyDoor:
         if (until := self._redis.get(self._key("hinted"))) is not None:
             pipe.set(self._key("hinted"), float(until) - seconds)
         claims = [self._key(f"c:{n + 1}") for n in range(int(self._redis.get(self._key("token")) or 0))]
-        same = [self._redis.hget(key, "same").decode() for key in self._jobs()]
-        for key in (*claims, *set(same) - {""}):
+        specs = [msgspec.json.decode(self._redis.hget(key, "spec")) for key in self._jobs()]
+        same = {f"{self._prefix}:same:{spec['owner']}:{spec['fingerprint']}" for spec in specs}
+        for key in (*claims, *same):
             left_ms = self._redis.pttl(key) - int(seconds * 1000)
             pipe.pexpire(key, left_ms) if left_ms > 0 else pipe.delete(key)
         pipe.execute()
