@@ -8,8 +8,10 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 
@@ -23,6 +25,9 @@ MOST = 128
 MOST_BYTES = 8 * 1024 * 1024
 _ASK_S = 2.0
 """How often the ledger is asked about jobs of which nothing was heard."""
+
+_AT_ONCE_S = 0.2
+"""A call that fails sooner, on a connection that broke, is repeated; with a slow one the callers have waited enough."""
 
 _log = get_logger(__name__)
 
@@ -53,7 +58,7 @@ class Desk:
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._waiting: dict[str, set[asyncio.Future[str]]] = {}
         self._in_store: set[str] = set()  # of those waited for: about the others the store knows nothing yet
-        self._strays: list[str] = []
+        self._strays: deque[str] = deque()
         self._asked = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hinting = ThreadPoolExecutor(1, thread_name_prefix="hints")
@@ -110,7 +115,7 @@ class Desk:
                 if exc.code != NO_ROOM:  # then it is certain that nothing was taken in
                     # one with a key goes on if it was taken in after all: its caller comes back for it
                     self._strays += [entry.job.spec.id for entry in group if entry.job.once is None]
-                self._on_loop(_refuse, group, exc)
+                self._on_loop(_refuse, [*group, *self._queued()], exc)
             except Exception as exc:  # noqa: BLE001  an edge: one request must not keep the others from being taken in
                 _log.exception("submit_failed", jobs=len(group))
                 self._on_loop(_refuse, group, exc)
@@ -131,15 +136,27 @@ class Desk:
                 entry = self._entries.get_nowait()
             except queue.Empty:
                 break
+            if entry is None:
+                self._entries.put(None)  # this group first
         return group
+
+    def _queued(self) -> list[_Entry]:
+        """Those that came while the store did not answer: they are told at once, instead of finding it out one by one."""
+        found: list[_Entry] = []
+        with suppress(queue.Empty):
+            while (entry := self._entries.get_nowait()) is not None:
+                found.append(entry)
+            self._entries.put(None)
+        return found
 
     def _submit(self, jobs: list[NewJob]) -> list[Taken]:
         """Submitting is safe to repeat by the ids: a lost answer must not leave jobs that their callers do not know of."""
+        started = time.monotonic()
         self._room.check(jobs=len(jobs), size=sum(len(job.body) for job in jobs))
         try:
             submitted, again = self._lone.submit(jobs), False
         except StoreUnavailableError as exc:
-            if exc.code == NO_ROOM:
+            if exc.code == NO_ROOM or time.monotonic() - started > _AT_ONCE_S:
                 raise
             submitted, again = self._lone.submit(jobs), True
         if submitted.hint or again:
@@ -166,8 +183,9 @@ class Desk:
         waiting = list(self._in_store)
         try:
             while self._strays:  # callers of these were told that nothing was taken in
-                self._lone.leave(self._strays[-1], self.name, cancel=True)
-                self._strays.pop()
+                if not self.waited_for(self._strays[0]):  # else the request has come again, and found it
+                    self._lone.leave(self._strays[0], self.name, cancel=True)
+                self._strays.popleft()
             ended = self._lone.ended(waiting) if waiting else []
         except StoreUnavailableError as exc:
             _log.warning("store_away", error=exc.message)

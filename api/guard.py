@@ -5,6 +5,7 @@ import time
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,8 @@ from shared.logs import get_logger
 
 _log = get_logger(__name__)
 
+_LEFT = 499
+"""nginx' status for a caller who leaves before the answer; nobody reads it."""
 
 _FAILED = JSONResponse(
     envelope(
@@ -53,6 +56,8 @@ class Guard:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._serve(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = _LEFT
             except Exception:  # noqa: BLE001  an edge: whatever breaks is answered, and logged once, under its id
                 _log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if not status:

@@ -122,7 +122,7 @@ class LoneJobs(Protocol):
         ...
 
     def cancel(self, job_id: str) -> LoneJob | None:
-        """End it now, if it has not ended; an answer under way is refused but its usage booked."""
+        """End it now, if it has not ended; an answer under way is refused."""
         ...
 
     def delete(self, job_id: str) -> None:
@@ -134,7 +134,7 @@ class LoneJobs(Protocol):
         ...
 
     def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
-        """`caller` waits no more. With `cancel`, a job that nobody waits for and that was never claimed ends now.
+        """`caller` waits no more. With `cancel`, a job that nobody waits for, or polls, ends before it is called (again).
 
         One that has ended was not heard: a repetition may find it.
         """
@@ -163,6 +163,10 @@ class LoneJobs(Protocol):
 
     def wants_hint(self) -> bool:
         """Whether jobs wait and no hint is outstanding; then one is, and the caller must send it."""
+        ...
+
+    def begin(self, job_id: str) -> bool:
+        """A claimed job is about to be called. False where it must not be: it has ended, or ends now, for nobody wants it."""
         ...
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]: ...

@@ -29,6 +29,8 @@ class _Entry(msgspec.Struct):
     lease_until: float = 0.0
     due: float | None = None
     history: History | None = None
+    polled: bool = False
+    unwanted: bool = False
 
 
 class _Claimed(msgspec.Struct):
@@ -156,6 +158,7 @@ class MemoryLone:
             return None
         if not found.view.status.terminal and caller not in found.callers:
             found.callers.append(caller)
+        found.unwanted = found.unwanted and found.view.status.terminal
         return found.view
 
     def leave(self, job_id: str, caller: str, *, cancel: bool) -> None:
@@ -167,8 +170,11 @@ class MemoryLone:
             if found.view.spec.fingerprint and found.view.line:
                 self._findable(found.view.spec)
             return
-        if not found.callers and cancel and found.view.status is JobStatus.QUEUED:
-            self._end(found, JobStatus.CANCELLED, b"")
+        if cancel and not found.callers and not found.polled:
+            if found.view.status is JobStatus.QUEUED:
+                self._end(found, JobStatus.CANCELLED, b"")
+            else:
+                found.unwanted = True
 
     def attach(self, owner: str, fingerprint: str, caller: str) -> str | None:
         same = self._same_as(owner, fingerprint).jobs
@@ -176,8 +182,17 @@ class MemoryLone:
             found = self._jobs[job_id]
             if self.listening.isdisjoint(found.callers):
                 found.callers = [caller] if caller else []
+                found.polled, found.unwanted = found.polled or not caller, False
                 return job_id
         return None
+
+    def begin(self, job_id: str) -> bool:
+        found = self._jobs.get(job_id)
+        if found is None or found.view.status.terminal:
+            return False
+        if found.unwanted:
+            self._end(found, JobStatus.CANCELLED, b"")
+        return not found.unwanted
 
     def ended(self, job_ids: Sequence[str]) -> list[str]:
         return [j for j in job_ids if j not in self._jobs or self._jobs[j].view.status.terminal]
@@ -190,6 +205,7 @@ class MemoryLone:
         slips: list[Slip] = []
         self._drain(self._now_list, waited, slips, lease_s)
         before = len(slips)
+        rest = min(rest, lone.MOST - before)
         for job_id in self._due(self._now() + _EARLY_S)[:rest]:
             self._jobs[job_id].due = None
             self._take(job_id, slips, lease_s)
@@ -209,6 +225,13 @@ class MemoryLone:
     def _due(self, until: float) -> list[str]:
         due = [(e.due, j) for j, e in self._jobs.items() if e.due is not None and e.due <= until]
         return [job_id for _, job_id in sorted(due)]
+
+    def _trim(self, waiting: deque[str], most: int) -> None:
+        """What was cancelled stands at the front until somebody claims, or looks."""
+        for _ in range(most):
+            if not waiting or ((e := self._jobs.get(waiting[0])) and not e.view.status.terminal):
+                return
+            waiting.popleft()
 
     def _drain(self, waiting: deque[str], room: int, slips: list[Slip], lease_s: float) -> None:
         until = len(slips) + room
@@ -313,6 +336,8 @@ class MemoryLone:
             self._claims.pop(entry.token or 0, None)
             entry.token, self._hinted = None, 0.0
             self._enqueue(entry.view.spec.id, front=True)
+        for waiting in (self._now_list, self._soon):
+            self._trim(waiting, most)
         due = [(e.look_at, e) for e in entries if e.look_at <= now]
         late = _first((pair for pair in due if not pair[1].view.status.terminal), most)
         old = _first((pair for pair in due if pair[1].view.status.terminal), most)

@@ -107,6 +107,7 @@ class RedisLone:
             "lone_claim",
             waited=waited,
             rest=rest,
+            most=lone.MOST,
             holder=holder,
             lease_s=lease_s,
             tolerance_s=EARLY_S,
@@ -131,6 +132,9 @@ class RedisLone:
 
     def wants_hint(self) -> bool:
         return bool(self._run("lone_hint", **_HINTING))
+
+    def begin(self, job_id: str) -> bool:
+        return bool(self._run("lone_begin", id=job_id))
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
         if not held:

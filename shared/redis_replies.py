@@ -1,6 +1,7 @@
 """Hears how lone jobs ended: one thread per API process on a Redis channel of its own."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -71,11 +72,11 @@ class RedisReplies:
                 self._stopping.wait(_AWAY_S)
 
     def _listen(self, pubsub: PubSub) -> None:
-        fresh = True
+        fresh, ticked = True, 0.0
         while not self._stopping.is_set():
             message = pubsub.get_message(timeout=_LOOK_S)
-            if message is None:
-                self._tick(fresh)
-                fresh = False
-            elif message["type"] == "message":
+            if message is not None and message["type"] == "message":
                 self._heard(_replies.decode(message["data"]))
+            if message is None or time.monotonic() - ticked >= _LOOK_S:
+                self._tick(fresh)
+                fresh, ticked = False, time.monotonic()

@@ -25,6 +25,9 @@ from workers.writer import Entry, Writer
 LINGER_S = 0.025
 """Failures that come within this time ride in one shard; it delays no retry by more."""
 
+LOOK_AGAIN_S = 0.05
+"""A lone job that waited longer for a caller is looked at once more before it is called."""
+
 STUCK_S = 2.0
 """While Redis refuses answers for longer than this, no new call starts: its answer could not be kept."""
 
@@ -122,12 +125,13 @@ class ShardRun:
         claim = self._claim
         endpoint = slip.endpoint or claim.endpoint
         job = Job(claim.batch_id, endpoint, slip, line, claim.ref, claim.token)
-        self._parts.calls.submit(_lane(slip), lambda: self._work(job))
+        since_s = time.monotonic()
+        self._parts.calls.submit(_lane(slip), lambda: self._work(job, since_s))
 
     # in a caller's thread
 
-    def _work(self, job: Job) -> None:
-        if self._closing or _turned_away(self._parts):
+    def _work(self, job: Job, since_s: float) -> None:
+        if self._closing or _turned_away(self._parts) or not self._wanted(job, since_s):
             self._events.put(None)
             return
         try:
@@ -154,6 +158,15 @@ class ShardRun:
             self._write(given_up(result))
         else:
             self._events.put(_Waiting(result, decision, time.monotonic()))
+
+    def _wanted(self, job: Job, since_s: float) -> bool:
+        """Whether a lone job that has waited here is still to be called: its caller may have left, or cancelled it."""
+        if not job.slip.id or time.monotonic() - since_s < LOOK_AGAIN_S:
+            return True
+        try:
+            return self._parts.lone.begin(job.slip.id)
+        except StoreUnavailableError:
+            return False
 
     def _write(self, outcome: Outcome) -> None:
         self._parts.writer.put(Entry(self._claim.batch_id, outcome, self._events.put))

@@ -16,7 +16,7 @@ from api.job_result import Answer
 from api.job_schema import JobObject
 from api.parts import Parts, parts_of
 from api.schema import ERRORS
-from shared.errors import EdgeError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
+from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.idempotency import KEPT_S, Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault
@@ -99,27 +99,29 @@ async def _complete(request: Request, endpoint: str) -> Response:
 
 async def _wait(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
     """The job's result, or that of the job which the same request has made before."""
-    job_id = await _earlier(asked, job, parts)
-    ended = parts.desk.expect(job_id or job.spec.id, in_store=job_id is not None)
-    if job_id is None:
-        job_id = job.spec.id
-        try:
-            taken = await parts.desk.submit(job)
-        except EdgeError:
-            ended.cancel()
-            raise
-        if taken.id != job_id:
-            ended.cancel()
-            return await _again(taken.id, asked, request, parts)
-    elif await _has_ended(job_id, parts):
-        ended.set_result("")
+    found = await _earlier(asked, job, parts)
+    if found is not None:
+        return _response(await _outcome(*found, asked, request, parts))
+    job_id = job.spec.id
+    ended = parts.desk.expect(job_id)
+    try:
+        taken = await parts.desk.submit(job)
+    except Exception:
+        ended.cancel()
+        raise
+    if taken.id != job_id:
+        ended.cancel()
+        return await _again(taken.id, asked, request, parts)
     return _response(await _outcome(job_id, ended, asked, request, parts))
 
 
 async def _hand_in(job: NewJob, asked: _Asked, request: Request, parts: Parts) -> Response:
     """Where the job's result will be found."""
-    if (earlier := await _earlier(asked, job, parts)) is not None:
-        before = await _found(earlier, parts)
+    earlier = await _attach(asked, job, parts)
+    if (
+        earlier is not None
+        and (before := await anyio.to_thread.run_sync(parts.lone.get, earlier)) is not None
+    ):
         return _accepted(before.spec, before.created_at)
     taken = await parts.desk.submit(job)
     if taken.id != job.spec.id:
@@ -131,7 +133,11 @@ async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> 
     """The answer about the job that the request's key has made before, as its first caller gets or got it."""
     if asked.waits:
         ended = parts.desk.expect(job_id, in_store=True)
-        job = await anyio.to_thread.run_sync(parts.lone.wait, job_id, parts.desk.name)
+        try:
+            job = await anyio.to_thread.run_sync(parts.lone.wait, job_id, parts.desk.name)
+        except Exception:
+            ended.cancel()
+            raise
         if job is None or job.status.terminal:
             ended.cancel()
             response = _response(_from_record(job_id, job or gone(job_id)))
@@ -197,7 +203,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
+async def _attach(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
     """The job that a repeated request asked for before, if its first caller has gone."""
     spec = job.spec
     if not asked.repeated or not spec.fingerprint:
@@ -205,9 +211,23 @@ async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
     return await anyio.to_thread.run_sync(parts.lone.attach, spec.owner, spec.fingerprint, job.caller)
 
 
-async def _has_ended(job_id: str, parts: Parts) -> bool:
-    job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
-    return job is None or job.status.terminal
+async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> "tuple[str, asyncio.Future[str]] | None":
+    """That job, and how it ends; None, too, where it has just ended without a call."""
+    job_id = await _attach(asked, job, parts)
+    if job_id is None:
+        return None
+    ended = parts.desk.expect(job_id, in_store=True)
+    try:
+        now = await anyio.to_thread.run_sync(parts.lone.get, job_id)
+    except Exception:
+        ended.cancel()
+        raise
+    if now is None or (now.status.terminal and not now.line):
+        ended.cancel()
+        return None
+    if now.status.terminal and not ended.done():
+        ended.set_result("")
+    return job_id, ended
 
 
 async def _outcome(

@@ -9,6 +9,8 @@ for _, id in ipairs(ids) do
     call('SREM', same, id)
   elseif not listens(callers) then
     call('HSET', job_key(id), 'callers', A.caller)
+    call('HDEL', job_key(id), 'unwanted')
+    if A.caller == '' then call('HSET', job_key(id), 'polled', 1) end
     return id
   end
 end

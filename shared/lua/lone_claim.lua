@@ -1,4 +1,4 @@
--- {waited, rest, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
+-- {waited, rest, most, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
 -- -> {token, claimed_at, more, id, endpoint, body, history, waited, id, ...} or nothing
 local t = now()
 call('DEL', L .. 'hinted')
@@ -27,8 +27,9 @@ local function drain(list, room)
 end
 
 drain('now', A.waited)
-local room = A.rest
+local room = math.min(A.rest, A.most - (#out - 3) / 5)
 for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
+  if bytes >= A.most_bytes then break end
   call('ZREM', L .. 'later', id)
   room = room - take(id)
 end

@@ -14,6 +14,14 @@ for _, id in ipairs(over) do
     recovered = recovered + 1
   end
 end
+for _, list in ipairs({ L .. 'now', L .. 'soon' }) do -- what was cancelled stands here until somebody claims, or looks
+  for _ = 1, A.most do
+    local id = call('LINDEX', list, 0)
+    local status = id and call('HGET', job_key(id), 'status')
+    if not id or (status and not ended(status)) then break end
+    call('LPOP', list)
+  end
+end
 local due = call('ZRANGEBYSCORE', L .. 'ends', '-inf', stamp(t), 'LIMIT', 0, A.most)
 for _, id in ipairs(due) do
   local status = call('HGET', job_key(id), 'status')

@@ -162,7 +162,7 @@ class Fleet(RuleBasedStateMachine):
         if (job_id := self.a_job(data)) is not None:
             self.both(lambda lone: lone.leave(job_id, caller, cancel=cancel))
 
-    @rule(caller=CALLERS, fingerprint=st.sampled_from(["f1", "f2"]))
+    @rule(caller=st.one_of(CALLERS, st.just("")), fingerprint=st.sampled_from(["f1", "f2"]))
     def attach(self, caller: str, fingerprint: str) -> None:
         found = self.both(lambda lone: lone.attach("default", fingerprint, caller))
         if found is not None:
@@ -254,6 +254,11 @@ class Fleet(RuleBasedStateMachine):
     @rule(claim=consumes(claims))
     def release(self, claim: Claim) -> None:
         self.both(lambda lone: lone.release(claim.ref, claim.token))
+
+    @rule(claim=claims, data=st.data())
+    def begin_a_call(self, claim: Claim, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from([s.id for s in claim.slips]))
+        self.both(lambda lone: lone.begin(job_id))
 
     @rule()
     def decline(self) -> None:
