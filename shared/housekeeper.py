@@ -97,7 +97,8 @@ class Housekeeper:
             return
         if self._lone_waits or self._lone.wants_hint():
             self._lone_waits = False
-            self._hints.send([LONE])
+            if self._ledger.workers():  # else the next one to start asks for it
+                self._hints.send([LONE])
         while not self._stopping.is_set():
             refs = self._ledger.feed(shard_size=self._settings.shard_size, most=MOST)
             if refs:

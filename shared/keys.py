@@ -71,9 +71,6 @@ class Keys:
     def chunks(self, file_id: str) -> str:
         return f"{self.prefix}:f:{file_id}:c"
 
-    def pins(self, file_id: str) -> str:
-        return f"{self.prefix}:f:{file_id}:p"
-
     def files(self, owner: str) -> str:
         return f"{self.prefix}:fs:{owner}"
 

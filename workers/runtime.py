@@ -75,8 +75,9 @@ class Runtime:
         self._calls.start()
         self._writer.start()
         self._leases.start()
+        self._parts.lone.decline()  # a hint that was sent, or spared, while nobody was here
         self._housekeeper.start()
-        self._housekeeper.nudge()
+        self._housekeeper.nudge(hungry=True)
         _log.info(
             "worker_started", worker=self._holder, pool=self._pool, concurrency=self.settings.concurrency
         )

@@ -66,7 +66,8 @@ async def _create_once(request: Request, owner: str, name: str, parts: Parts) ->
     kept = await anyio.to_thread.run_sync(parts.idempotency.find, owner, name)
     file_id = new_file_id()
     sink = idempotency.Hashing(parts.files if kept is None else None)
-    intake = Intake(sink, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
+    room = parts.room if kept is None else None  # a repetition stores nothing
+    intake = Intake(sink, room, file_id, max_bytes=parts.settings.max_file_bytes)
     uploaded = await receive(request, intake)
     form = msgspec.json.encode([uploaded.filename, uploaded.fields], order="sorted")
     print_ = idempotency.fingerprint(request, form, sink.digest)

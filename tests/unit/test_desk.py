@@ -78,6 +78,32 @@ class Deaf(MemoryLone):
         return found
 
 
+def test_a_job_taken_in_without_an_answer_is_left_to_its_repetition() -> None:
+    lone = Deaf(ManualClock())
+    desk = Desk(lone, NoHints(), "api-1", RoomWatch(Room, API_AGE_S))
+    polled, waited = job(fingerprint="f1"), job(caller="api-1", fingerprint="f2")
+
+    async def run() -> None:
+        desk.start()
+        try:
+            for new in (polled, waited):
+                lone.lost = 2
+                with pytest.raises(StoreUnavailableError):
+                    await desk.submit(new)
+            assert lone.attach("default", "f1", "") == polled.spec.id
+            assert lone.attach("default", "f2", "api-1") == waited.spec.id
+            desk.expect(waited.spec.id, in_store=True)
+            desk.tick(True)
+            for new in (polled, waited):
+                found = lone.get(new.spec.id)
+                assert found is not None
+                assert found.status is JobStatus.QUEUED
+        finally:
+            desk.stop()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("keyed", "status"), [(True, JobStatus.QUEUED), (False, JobStatus.CANCELLED)])
 def test_a_job_taken_in_without_an_answer_waits_for_its_key(*, keyed: bool, status: JobStatus) -> None:
     lone = Deaf(ManualClock())

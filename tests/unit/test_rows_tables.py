@@ -84,6 +84,8 @@ def test_a_tsv_has_tabs_and_an_odd_header_is_one_column(tmp_path: Path) -> None:
         ("r.jsonl", '{"a": 1}\n\n{"a": \n', "line 3: no JSON"),
         ("r.jsonl", '{"a": 1}\n[1]\n', "line 2: a row must be a JSON object"),
         ("r.jsonl", b'{"a": "\xff"}\n', "line 1: byte 8"),
+        ("r.jsonl", '{"a": "\\ud800"}\n', "line 1: text that is not Unicode"),
+        ("r.jsonl", '{"a": ' + "[" * 600 + "]" * 600 + "}\n", "line 1: lists and objects"),
         ("r.parquet", "PAR1 no", "cannot be read as Parquet"),
     ],
 )

@@ -146,7 +146,14 @@ class _Run:
     def _under_way(self) -> Part | None:
         """The batch that an earlier command has handed in and not seen to its end, whether or not it knew the id."""
         part = self._state.open_part()
-        return self._handin.find(part) if part is not None and part.batch_id is None else part
+        if part is None or part.batch_id is not None:
+            return part
+        if part.file_id is not None and part.server != self._client.url:
+            raise UsageError(
+                f"A batch for this output is on its way at {part.server}, not at {self._client.url}: go on there"
+                " (LLM_EDGE_URL), or give this run another output."
+            )
+        return self._handin.find(part)
 
     def _look(self, part: Part) -> Mapping[str, Any] | None:
         """The part's batch; None where the server that took it has lost it. Raises UsageError where this is another server."""

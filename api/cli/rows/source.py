@@ -5,12 +5,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from api.cli.outcome import FaultyInputError, UsageError
 from api.cli.rows.columns import Kinds
 from api.cli.rows.lines import MOST_LINE_BYTES, lines_of
 from api.cli.rows.recipe import Row
+
+MOST_DEPTH = 100
+"""Of lists and objects in a cell: nobody has more, and recursion ends somewhere."""
 
 DELIMITERS = ",;\t|"
 FORMATS = {
@@ -139,8 +142,35 @@ class JsonlSource:
                 raise FaultyInputError(f"{place}: no JSON: {exc}.") from exc
             if not isinstance(values, dict):
                 raise FaultyInputError(f"{place}: a row must be a JSON object, such as {{'text': …}}.")
+            check_storable(line, values, place)
             self.kinds.learn(values)
             yield Row(place, values)
+
+
+def check_storable(line: str, values: dict[str, Any], place: str) -> None:
+    """Raises FaultyInputError for what JSON may hold and no output can: better before anything is paid for than after."""
+    if "\\u" in line:
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            raise FaultyInputError(f"{place}: text that is not Unicode (a lone surrogate).") from exc
+        except RecursionError:
+            pass  # told below
+    if line.count("[") + line.count("{") > MOST_DEPTH and _depth(values) > MOST_DEPTH:
+        raise FaultyInputError(f"{place}: lists and objects within each other more than {MOST_DEPTH} deep.")
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return depth
 
 
 def check_unique(columns: list[str], path: Path) -> None:
