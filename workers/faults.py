@@ -69,7 +69,7 @@ def fault_of(
 ) -> ProviderError:
     """The ProviderError that `exc`, raised by this call, amounts to. `before` was being handled when the call began."""
     limits = provider.timeouts
-    if call.over:
+    if call.over or call.left_s() <= 0:
         return ProviderTimeoutError(f"{provider.id} did not finish its answer within {limits.total_s:g} s.")
     chain = tuple(_chain(exc, before))
     if any(isinstance(link, _TIMEOUTS) for link in chain) and not _refused(chain):
