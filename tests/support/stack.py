@@ -75,13 +75,18 @@ class Stack:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
         self._all: list[subprocess.Popen[bytes]] = []
+        self._clients: list[
+            OpenAI
+        ] = []  # closed with the stack, or a socket's end would be another test's warning
 
     @property
     def client(self) -> OpenAI:
         return self.client_of(self.key)
 
     def client_of(self, key: str) -> OpenAI:
-        return OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=30)
+        client = OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=30)
+        self._clients.append(client)
+        return client
 
     def configure(self, providers: list[dict[str, Any]] | None = None, **sections: Any) -> None:
         """Write the providers file; by default one provider, the simulator."""
@@ -172,6 +177,8 @@ class Stack:
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
     def stop(self) -> None:
+        for client in self._clients:
+            client.close()
         running = [p for p in self._all if p.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
