@@ -38,34 +38,35 @@ class RoomWatch:
         self._known: Room | None = None
         self._away = ""
         self._asked_at = -math.inf
+        self._asked = 0
         self._asking = threading.Lock()
 
     def now(self) -> Room:
         """May ask Redis, so not for an event loop's own thread. Raises StoreUnavailableError where it has never answered."""
-        return self._last() if self._lately else self._anew(by_all=True)
+        known = self._known
+        if known is not None and self._lately and not self._asking.locked():
+            return known
+        return self._anew(by_all=True)
 
     @property
     def _lately(self) -> bool:
-        return self._now() - self._asked_at < self._max_age_s and not self._asking.locked()
-
-    def _last(self) -> Room:
-        if self._known is None:
-            raise StoreUnavailableError(self._away)
-        return self._known
+        return self._now() - self._asked_at < self._max_age_s
 
     def _anew(self, *, by_all: bool = False) -> Room:
+        asked = self._asked
         with self._asking:
-            if self._now() - self._asked_at < self._max_age_s:  # another has asked meanwhile
-                if by_all:
-                    return self._last()
-                if self._away:  # nobody has the time to find that out once more
-                    raise StoreUnavailableError(self._away)
+            if by_all and self._known is not None and self._lately:
+                return self._known
+            if self._away and self._asked != asked:  # another has found that out: nobody waits for it twice
+                raise StoreUnavailableError(self._away)
             self._asked_at = self._now()
             try:
                 room = self._ask()
             except StoreUnavailableError as exc:
                 self._away = exc.message
                 raise
+            finally:
+                self._asked += 1
             self._away = ""
             before, self._known = self._known, room
         _tell(before, room)

@@ -90,22 +90,28 @@ def test_what_is_large_is_checked_afresh() -> None:
     assert server.asked == 2
 
 
-def test_while_the_store_is_away_the_last_room_counts_and_nobody_waits_twice() -> None:
+def test_while_the_store_is_away_the_last_room_counts() -> None:
+    server = Server()
+    server.room = Room(used=950, maxmemory=1000)
+    assert not server.watch.calls()
+    server.away = True
+    server.clock.advance(0.6)
+    for _ in range(3):
+        assert not server.watch.calls()
+    assert server.asked == 2
+
+
+def test_a_store_that_was_away_from_the_start_is_asked_until_it_answers() -> None:
     server = Server()
     server.away = True
-    for _ in range(3):
-        assert server.watch.calls()
+    assert server.watch.calls()
+    for fresh in (False, True):
         with pytest.raises(StoreUnavailableError, match="away"):
-            server.watch.now()
-        with pytest.raises(StoreUnavailableError, match="away"):
-            server.watch.check(fresh=True)
-    assert server.asked == 1
-    server.away, server.room = False, Room(used=950, maxmemory=1000)
-    server.clock.advance(0.6)
-    assert not server.watch.calls()
-    server.away = True
-    server.clock.advance(0.6)
-    assert not server.watch.calls()
+            server.watch.check(fresh=fresh)
+    server.away = False
+    server.watch.check(jobs=1)
+    server.watch.check(jobs=1)
+    assert server.asked == 4
 
 
 def test_what_is_known_of_old_is_used_by_nobody() -> None:
