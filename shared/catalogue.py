@@ -119,12 +119,45 @@ class Routing(_Record):
 
 
 class Retry(_Record):
-    """The back-off of the n-th retry is `min(initial x multiplier^(n-1), max)`: 0.1, 0.2, 0.4 s by default."""
+    """The back-off of the n-th retry is `min(initial x multiplier^(n-1), max)`: 0.1, 0.2, 0.4 s by default.
+
+    `jitter` adds up to that share of it by chance (0.2 is a fifth).
+    """
 
     max_retries: Annotated[int, Field(ge=0, le=20)] = 3
     initial_backoff_s: Annotated[float, Field(ge=0)] = 0.1
     max_backoff_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     backoff_multiplier: Annotated[float, Field(ge=1)] = 2.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Breaker(_Record):
+    """The circuit breakers' numbers, of all providers alike; times in seconds.
+
+    `failure_threshold` failures in a row open it for `reset_timeout_s`, then up to `half_open_permits` probes go out at a
+    time, each for at most `probe_lease_s`; `success_threshold` successes in a row close it, one failure opens it again.
+
+    Beyond that, all off by default: with `failure_rate` (0.5 is half), it also opens where that share of at least
+    `minimum_calls` calls failed within `window_s`; a call longer than `slow_call_s` counts as a failure; each opening in a
+    row lasts `reset_multiplier` times longer, up to `max_reset_timeout_s`, and up to `jitter` (0.2 is a fifth) longer by
+    chance. `per_model` keeps a breaker for each of a provider's models. A provider that is out of service (its key refused,
+    nothing left to spend) is tried by one job every `out_of_service_probe_s`.
+    """
+
+    failure_threshold: Annotated[int, Field(ge=1)] = 5
+    reset_timeout_s: Positive = 30.0
+    success_threshold: Annotated[int, Field(ge=1)] = 2
+    half_open_permits: Annotated[int, Field(ge=1, le=1000)] = 2
+    probe_lease_s: Positive = 30.0
+    failure_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    minimum_calls: Annotated[int, Field(ge=1)] = 20
+    window_s: Positive = 60.0
+    slow_call_s: Positive | None = None
+    reset_multiplier: Annotated[float, Field(ge=1, le=10)] = 1.0
+    max_reset_timeout_s: Positive = 300.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    per_model: bool = False
+    out_of_service_probe_s: Positive = 300.0
 
 
 class Catalogue(_Record):
@@ -133,6 +166,7 @@ class Catalogue(_Record):
     providers: tuple[Provider, ...]
     routing: Routing = Routing()
     retry: Retry = Retry()
+    breaker: Breaker = Breaker()
 
     @model_validator(mode="after")
     def _distinct(self) -> "Catalogue":

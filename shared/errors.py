@@ -155,8 +155,8 @@ class ProviderError(EdgeError):
     type = "provider_error"
     retryable: ClassVar[bool] = False
     counts_against_breaker: ClassVar[bool] = False
-    charged: ClassVar[bool] = True
-    """Whether the failed call uses up one of the job's attempts."""
+    charged: bool = True
+    """Whether the failed call uses up one of the job's attempts; the breaker may let it off."""
     elsewhere: ClassVar[bool] = True
     """Whether another provider may still serve the job."""
 

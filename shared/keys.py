@@ -39,6 +39,10 @@ class Keys:
     | lone:hinted, lone:token | string | until when a hint counts as outstanding; the claims so far |
     | replies:PROCESS | channel | how jobs ended, for the API process whose callers wait |
     | fs:OWNER | zset | the owner's files, by id |
+    | pv:PROVIDER | string | a provider's condition: breakers, health, what keeps it out of service |
+    | sk:PROVIDER:SLOT | hash | its calls in one slot of time: how they ended, and the sketch of their durations |
+    | gs:SENDER | hash | the last exchange of a worker with the gate and its answer |
+    | wait:PROVIDER | zset | parked shards and lone jobs that it could serve, by due time |
     """
 
     def __init__(self, prefix: str) -> None:
@@ -85,6 +89,12 @@ class Keys:
 
     def replies(self, process: str) -> str:
         return f"{self.prefix}:replies:{process}"
+
+    def provider(self, provider_id: str) -> str:
+        return f"{self.prefix}:pv:{provider_id}"
+
+    def sketch(self, provider_id: str, slot: int) -> str:
+        return f"{self.prefix}:sk:{provider_id}:{slot}"
 
     @property
     def hinted(self) -> str:

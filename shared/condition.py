@@ -1,0 +1,175 @@
+"""The condition of one provider, as the whole fleet sees it: its breakers, its health, what keeps it out of service. Pure.
+
+Three things can keep a job from a provider, and none is another: a breaker that is open (the provider fails), a cool-down
+(it answered 429), and being out of service (our key is refused, nothing is left to spend, a model is not there for us).
+"""
+
+import math
+
+import msgspec
+
+from shared.breaker import Circuit
+
+ALPHA = 0.1
+"""Weight of the newest call in the moving averages: about the last twenty count."""
+
+COOL_DOWN_S = 0.5
+MAX_COOL_DOWN_S = 30.0
+"""For a 429 that does not say how long: `min(0.5 x 2^n, 30)` for the n-th in a row."""
+
+
+class LastError(msgspec.Struct, frozen=True, kw_only=True):
+    """Redacted and bounded where it was made."""
+
+    code: str
+    message: str
+    at: float
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why jobs of this scope are kept away, since when, and from when on one of them tries whether that is still so."""
+
+    code: str
+    message: str
+    since: float
+    probe_at: float
+
+
+class CoolDown(msgspec.Struct, frozen=True, kw_only=True):
+    """No calls before `until`; the `times`-th in a row."""
+
+    until: float
+    times: int
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in Unix seconds, durations in seconds. `breakers` and `cool_downs` by target, `refusals` by scope.
+
+    A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or `model:NAME`.
+    """
+
+    disabled: bool = False
+    calls: int = 0
+    failures: int = 0
+    consecutive_failures: int = 0
+    success_rate: float = 1.0
+    latency_s: float = 0.0
+    answered_at: float = 0.0
+    last_error: LastError | None = None
+    breakers: dict[str, Circuit] = {}
+    cool_downs: dict[str, CoolDown] = {}
+    refusals: dict[str, Refusal] = {}
+
+
+def key_scope(fingerprint: str) -> str:
+    return f"key:{fingerprint}"
+
+
+def model_scope(model: str) -> str:
+    return f"model:{model}"
+
+
+def answered(c: Condition, *, duration_s: float, at: float) -> Condition:
+    first = c.answered_at == 0.0
+    return msgspec.structs.replace(
+        c,
+        calls=c.calls + 1,
+        consecutive_failures=0,
+        success_rate=_ema(c.success_rate, 1.0),
+        latency_s=duration_s if first else _ema(c.latency_s, duration_s),
+        answered_at=max(c.answered_at, at),
+    )
+
+
+def failed(c: Condition, error: LastError) -> Condition:
+    return msgspec.structs.replace(
+        c,
+        calls=c.calls + 1,
+        failures=c.failures + 1,
+        consecutive_failures=c.consecutive_failures + 1,
+        success_rate=_ema(c.success_rate, 0.0),
+        last_error=error,
+    )
+
+
+def _ema(before: float, value: float) -> float:
+    return before + ALPHA * (value - before)
+
+
+def refused(c: Condition, scope: str, error: LastError, probe_every_s: float) -> Condition:
+    """Out of service for this scope; it has been since the first refusal."""
+    known = c.refusals.get(scope)
+    refusal = Refusal(
+        code=error.code,
+        message=error.message,
+        since=known.since if known else error.at,
+        probe_at=error.at + probe_every_s,
+    )
+    return msgspec.structs.replace(c, refusals={**c.refusals, scope: refusal})
+
+
+def probed(c: Condition, scope: str, now: float, probe_every_s: float) -> Condition:
+    """One job tries it now; the next may in `probe_every_s`."""
+    refusal = msgspec.structs.replace(c.refusals[scope], probe_at=now + probe_every_s)
+    return msgspec.structs.replace(c, refusals={**c.refusals, scope: refusal})
+
+
+def reinstated(c: Condition, scopes: tuple[str, ...]) -> Condition:
+    return msgspec.structs.replace(
+        c, refusals={scope: refusal for scope, refusal in c.refusals.items() if scope not in scopes}
+    )
+
+
+def cooled(c: Condition, target: str, *, now: float, retry_after_s: float | None) -> Condition:
+    """After a 429. Those that come while it cools down already are of the same haste, and do not prolong it by themselves."""
+    known = c.cool_downs.get(target)
+    fresh = known is None or known.until <= now
+    times = (known.times if known else 0) + fresh
+    if retry_after_s is not None:
+        until = max(known.until if known else 0.0, now + retry_after_s)
+    elif fresh:
+        until = now + min(COOL_DOWN_S * 2.0 ** min(times - 1, 16), MAX_COOL_DOWN_S)
+    else:
+        until = known.until if known else now
+    return msgspec.structs.replace(c, cool_downs={**c.cool_downs, target: CoolDown(until=until, times=times)})
+
+
+def warmed(c: Condition, target: str, now: float) -> Condition:
+    """It answered: a cool-down that is over is forgotten."""
+    known = c.cool_downs.get(target)
+    if known is None or known.until > now:
+        return c
+    return msgspec.structs.replace(
+        c, cool_downs={name: cool for name, cool in c.cool_downs.items() if name != target}
+    )
+
+
+# quantiles of a recent window: a sketch of DDSketch's form (Masson et al., VLDB 2019), mergeable by adding counts
+
+ACCURACY = 0.02
+_GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
+_LOG_GAMMA = math.log(_GAMMA)
+_LEAST_S = 0.0005
+
+SLOT_S = 60.0
+SLOTS = 5
+WINDOW_S = SLOT_S * SLOTS
+"""What availability and quantiles look back on."""
+
+
+def bucket_of(duration_s: float) -> int:
+    """The bucket whose values lie within ACCURACY of each other."""
+    return math.ceil(math.log(max(duration_s, _LEAST_S)) / _LOG_GAMMA)
+
+
+def quantile(buckets: dict[int, int], q: float) -> float | None:
+    """The q-quantile in seconds, within ACCURACY of a value that was seen; None where there is none."""
+    total = sum(buckets.values())
+    if not total:
+        return None
+    rank, seen = q * (total - 1), 0
+    for index in sorted(buckets):
+        seen += buckets[index]
+        if seen > rank:
+            return float(2 * _GAMMA**index / (_GAMMA + 1))
+    raise AssertionError  # the last bucket reaches the total

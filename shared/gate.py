@@ -1,0 +1,165 @@
+"""The gate before every call: may it begin, and at which provider? And what is learned from how it ended.
+
+`Gate.exchange` does both for many calls at once: reports first, then asks, so that no ask is answered from what is already
+known to be old. Two implementations: `redis_gate` for the fleet, `memory_gate` for tests and for a worker whose Redis is
+away for a moment; one suite runs on both.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Literal, Protocol
+
+import msgspec
+
+from shared.breaker import State
+from shared.catalogue import Breaker, Provider
+from shared.condition import Condition
+from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, RateLimitedError
+
+
+class Reason(StrEnum):
+    """Why a job waits."""
+
+    BREAKER_OPEN = "breaker_open"
+    BREAKER_PROBING = "breaker_half_open"
+    RATE_LIMITED = "rate_limited"
+    KEY_REFUSED = "key_refused"
+    MODEL_REFUSED = "model_refused"
+    DISABLED = "disabled"
+    OUTAGE = "provider_failing"
+    NO_PROVIDER = "no_provider_for_model"
+    STORE_AWAY = "store_away"
+
+
+Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
+"""What a call says of its provider; `nothing` where it was cancelled, or the request itself was refused."""
+
+Action = Literal["enable", "disable", "open", "close", "half_open"]
+
+
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
+    """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`."""
+
+    provider: str
+    target: str
+    key: str
+    model: str
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True):
+    """Leave for one call at the first of `candidates` that may be called. `permit` names the call."""
+
+    permit: str
+    candidates: tuple[Candidate, ...]
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """How a call ended, `age_s` seconds before this is sent. `retry_after_s` is negative where nothing was asked for."""
+
+    permit: str
+    candidate: Candidate
+    generation: int
+    result: Result
+    code: str = ""
+    message: str = ""
+    duration_s: float = 0.0
+    bucket: int = 0
+    retry_after_s: float = -1.0
+    age_s: float = 0.0
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True):
+    """Why one provider may not be called; `until` is when that changes by itself at the latest, 0 where it does not."""
+
+    provider: str
+    reason: Reason
+    until: float
+    detail: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True, array_like=True):
+    """`choice` is the candidate's index, or -1. `probe`: the provider's breaker is half-open, or it was out of service."""
+
+    choice: int
+    generation: int = 0
+    probe: bool = False
+    blocks: tuple[Block, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """A breaker has changed its state."""
+
+    provider: str
+    target: str
+    before: State
+    after: State
+    until: float
+    reason: str
+
+
+class Exchanged(msgspec.Struct, frozen=True, array_like=True):
+    """`charged`, for each report: False where the call was a probe, or under way when the breaker opened. `now`: the store's time."""
+
+    now: float
+    verdicts: tuple[Verdict, ...]
+    charged: tuple[bool, ...]
+    changes: tuple[Change, ...]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A provider's condition, and its calls of the last WINDOW_S seconds: how they ended, and the sketch of their durations."""
+
+    condition: Condition
+    answered: int
+    failed: int
+    buckets: dict[int, int]
+
+
+class Gate(Protocol):
+    def exchange(
+        self,
+        asks: Sequence[Ask],
+        reports: Sequence[Report],
+        *,
+        settings: Breaker,
+        sender: str,
+        serial: int,
+        spread: float,
+    ) -> Exchanged:
+        """Take in `reports`, then answer `asks`, in order. Repeated with the `sender`'s last `serial` it gives the same answer again.
+
+        `spread` in [0, 1) lengthens breaks that begin now. Raises StoreUnavailableError.
+        """
+        ...
+
+    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+        """By a person's hand. `enable` also forgets what kept it out of service, and lets open breakers probe at once.
+
+        Without `target` all breakers of the provider are meant.
+        """
+        ...
+
+    def look(self, providers: Sequence[str]) -> tuple[float, list[Seen]]:
+        """The store's time, and the providers as they are."""
+        ...
+
+
+def candidate_of(provider: Provider, model: str, key: str, settings: Breaker) -> Candidate:
+    """`model` is the name asked for, `key` the key's fingerprint."""
+    named = model if model in provider.models else ""
+    target = f"{provider.id}|{named or '*'}" if settings.per_model else provider.id
+    return Candidate(provider.id, target, key, named)
+
+
+def result_of(error: ProviderError | None, duration_s: float, settings: Breaker) -> Result:
+    """What counts: timeouts, connection errors, 5xx, 529, and answers slower than `slow_call_s`."""
+    if error is None:
+        slow = settings.slow_call_s is not None and duration_s > settings.slow_call_s
+        return "failed" if slow else "answered"
+    if error.counts_against_breaker:
+        return "failed"
+    if isinstance(error, RateLimitedError):
+        return "limited"
+    if isinstance(error, KeyRefusedError):
+        return "key"
+    return "model" if isinstance(error, ModelRefusedError) else "nothing"

@@ -1,0 +1,134 @@
+#!lua flags=allow-oom
+-- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
+--  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s}, ...},
+--  asks = {{permit, {{provider, target, key, model}, ...}}, ...}}
+-- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
+local sender = P .. 'gs:' .. A.sender
+local last = call('HMGET', sender, 'serial', 'reply')
+if last[1] and tonumber(last[1]) == A.serial then return last[2] end
+
+local function key_scope(candidate) return 'key:' .. candidate[3] end
+
+local function scopes_of(candidate)
+  return candidate[4] ~= '' and { key_scope(candidate), 'model:' .. candidate[4] } or { key_scope(candidate) }
+end
+
+local function ema(before, value) return before + A.alpha * (value - before) end
+
+local function count(report, at)
+  local provider = report[2][1]
+  local good = report[4] == 'answered'
+  local slot = P .. 'sk:' .. provider .. ':' .. string.format('%d', math.floor(at / A.slot_s))
+  call('HINCRBY', slot, good and 'answered' or 'failed', 1)
+  if good then call('HINCRBY', slot, string.format('%d', report[8]), 1) end
+  call('EXPIRE', slot, A.window_s * 2)
+end
+
+local function cool(c, target, at, wait_s)
+  local known = c.cool_downs[target]
+  local fresh = not known or known['until'] <= at
+  local times = (known and known.times or 0) + (fresh and 1 or 0)
+  local ends = known and known['until'] or at
+  if wait_s >= 0 then
+    ends = math.max(known and known['until'] or 0, at + wait_s)
+  elseif fresh then
+    ends = at + math.min(A.cool_s * 2 ^ math.min(times - 1, 16), A.most_cool_s)
+  end
+  c.cool_downs[target] = { ['until'] = ends, times = times }
+end
+
+local function answered(c, candidate, report, at)
+  local first = c.answered_at == 0
+  c.calls, c.consecutive_failures = c.calls + 1, 0
+  c.success_rate = ema(c.success_rate, 1)
+  c.latency_s = first and report[7] or ema(c.latency_s, report[7])
+  c.answered_at = math.max(c.answered_at, at)
+  local known = c.cool_downs[candidate[2]]
+  if known and known['until'] <= t then c.cool_downs[candidate[2]] = nil end
+  for _, scope in ipairs(scopes_of(candidate)) do
+    if c.refusals[scope] then
+      c.refusals[scope] = nil
+      woken[candidate[1]] = true
+    end
+  end
+end
+
+local function health(c, candidate, report, at)
+  local result = report[4]
+  if result == 'nothing' or (result == 'model' and candidate[4] == '') then return end
+  count(report, at)
+  if result == 'answered' then return answered(c, candidate, report, at) end
+  c.calls, c.failures, c.consecutive_failures = c.calls + 1, c.failures + 1, c.consecutive_failures + 1
+  c.success_rate = ema(c.success_rate, 0)
+  c.last_error = { code = report[5], message = report[6], at = at }
+  if result == 'limited' then cool(c, candidate[2], at, report[9]) end
+  if result == 'key' or result == 'model' then
+    local scope = result == 'key' and key_scope(candidate) or ('model:' .. candidate[4])
+    local known = c.refusals[scope]
+    c.refusals[scope] = {
+      code = report[5], message = report[6], since = known and known.since or at, probe_at = at + S.out_of_service_probe_s,
+    }
+  end
+end
+
+local function learn(report)
+  local candidate, age = report[2], report[10]
+  local c = condition_of(candidate[1])
+  local b = circuit_of(c, candidate[2])
+  local charged = b.state == 'closed' and b.generation == report[3]
+  if age > A.window_s then return charged end
+  local at, before = t - age, b.state
+  settle(b, at, report[1], report[3], report[4], report[5], A.spread)
+  note(candidate[1], c, candidate[2], b, before)
+  health(c, candidate, report, at)
+  return charged
+end
+
+local function kept_out(c, candidate)
+  if c.disabled then return { candidate[1], 'disabled', 0, '' } end
+  for i, scope in ipairs(scopes_of(candidate)) do
+    local refusal = c.refusals[scope]
+    if refusal and t < refusal.probe_at then
+      return { candidate[1], i == 1 and 'key_refused' or 'model_refused', refusal.probe_at, refusal.code }
+    end
+  end
+  local cooling = c.cool_downs[candidate[2]]
+  if cooling and t < cooling['until'] then return { candidate[1], 'rate_limited', cooling['until'], '' } end
+end
+
+local function judge(ask)
+  local blocks = {}
+  for i, candidate in ipairs(ask[2]) do
+    local c = condition_of(candidate[1])
+    local block = kept_out(c, candidate)
+    if block then
+      blocks[#blocks + 1] = block
+    else
+      local b = circuit_of(c, candidate[2])
+      local before = b.state
+      local granted, probe, ends = admit(b, ask[1])
+      note(candidate[1], c, candidate[2], b, before)
+      if granted then
+        for _, scope in ipairs(scopes_of(candidate)) do
+          if c.refusals[scope] then
+            c.refusals[scope].probe_at = t + S.out_of_service_probe_s
+            probe = true
+          end
+        end
+        return { i - 1, b.generation, probe, blocks }
+      end
+      blocks[#blocks + 1] =
+        { candidate[1], b.state == 'half-open' and 'breaker_half_open' or 'breaker_open', ends, b.reason }
+    end
+  end
+  return { -1, 0, false, blocks }
+end
+
+local charged, verdicts = {}, {}
+for i, report in ipairs(A.reports) do charged[i] = learn(report) end
+for i, ask in ipairs(A.asks) do verdicts[i] = judge(ask) end
+save()
+local reply = cmsgpack.pack({ t, verdicts, charged, changes })
+call('HSET', sender, 'serial', A.serial, 'reply', reply)
+call('EXPIRE', sender, A.sender_ttl_s)
+return reply

@@ -1,0 +1,205 @@
+"""The gate in memory: the model that `redis_gate` is checked against, and what a worker falls back on while Redis is away."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from shared import breaker, condition
+from shared.breaker import Circuit, Ended, State
+from shared.catalogue import Breaker
+from shared.clock import Clock
+from shared.condition import SLOT_S, SLOTS, WINDOW_S, Condition, LastError, key_scope, model_scope
+from shared.gate import Action, Ask, Block, Candidate, Change, Exchanged, Reason, Report, Seen, Verdict
+
+_NEW = Circuit()
+
+
+class MemoryGate:
+    """The contract: `shared.gate.Gate`. One thread at a time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now: Callable[[], float] = clock.now
+        self._conditions: dict[str, Condition] = {}
+        self._slots: dict[tuple[str, int], dict[int, int]] = {}
+        self._counts: dict[tuple[str, int], tuple[int, int]] = {}
+        self._senders: dict[str, tuple[int, Exchanged]] = {}
+        self._changes: list[Change] = []
+
+    def exchange(
+        self,
+        asks: Sequence[Ask],
+        reports: Sequence[Report],
+        *,
+        settings: Breaker,
+        sender: str,
+        serial: int,
+        spread: float,
+    ) -> Exchanged:
+        last = self._senders.get(sender)
+        if last is not None and last[0] == serial:
+            return last[1]
+        now, self._changes = self._now(), []
+        charged = tuple(self._learn(report, settings, now, spread) for report in reports)
+        verdicts = tuple(self._judge(ask, settings, now) for ask in asks)
+        told = Exchanged(now, verdicts, charged, tuple(self._changes))
+        self._senders[sender] = (serial, told)
+        return told
+
+    def condition(self, provider: str) -> Condition:
+        return self._conditions.get(provider) or Condition()
+
+    def adopt(self, provider: str, known: Condition) -> None:
+        """What another gate knows of it."""
+        self._conditions[provider] = known
+
+    # reports
+
+    def _learn(self, report: Report, settings: Breaker, now: float, spread: float) -> bool:
+        """Whether the call counts as one of its job's attempts."""
+        candidate, at = report.candidate, now - report.age_s
+        c = self.condition(candidate.provider)
+        before = c.breakers.get(candidate.target, _NEW)
+        charged = before.state is State.CLOSED and before.generation == report.generation
+        if report.age_s > WINDOW_S:
+            return charged
+        ended = Ended(
+            permit=report.permit,
+            generation=report.generation,
+            failed=_FAILED.get(report.result),
+            reason=report.code,
+        )
+        after = breaker.settle(before, settings, ended, now=at, spread=spread)
+        c = self._with(c, candidate.provider, candidate.target, before, after)
+        self._conditions[candidate.provider] = self._health(c, report, settings, at, now)
+        return charged
+
+    def _health(self, c: Condition, report: Report, settings: Breaker, at: float, now: float) -> Condition:
+        candidate = report.candidate
+        if report.result == "nothing":
+            return c
+        if report.result == "answered":
+            self._count(report, at)
+            c = condition.answered(c, duration_s=report.duration_s, at=at)
+            return condition.reinstated(condition.warmed(c, candidate.target, now), _scopes(candidate))
+        if report.result == "model" and not candidate.model:  # only this job's name was not known there
+            return c
+        self._count(report, at)
+        error = LastError(code=report.code, message=report.message, at=at)
+        c = condition.failed(c, error)
+        if report.result == "limited":
+            wait_s = report.retry_after_s if report.retry_after_s >= 0 else None
+            return condition.cooled(c, candidate.target, now=at, retry_after_s=wait_s)
+        if report.result in {"key", "model"}:
+            scope = key_scope(candidate.key) if report.result == "key" else model_scope(candidate.model)
+            return condition.refused(c, scope, error, settings.out_of_service_probe_s)
+        return c
+
+    def _count(self, report: Report, at: float) -> None:
+        slot = (report.candidate.provider, int(at // SLOT_S))
+        answered, failed = self._counts.get(slot, (0, 0))
+        good = report.result == "answered"
+        self._counts[slot] = (answered + good, failed + (not good))
+        if good:
+            buckets = self._slots.setdefault(slot, {})
+            buckets[report.bucket] = buckets.get(report.bucket, 0) + 1
+
+    # asks
+
+    def _judge(self, ask: Ask, settings: Breaker, now: float) -> Verdict:
+        blocks = []
+        for n, candidate in enumerate(ask.candidates):
+            c = self.condition(candidate.provider)
+            block = _kept_out(c, candidate, now)
+            if block is not None:
+                blocks.append(block)
+                continue
+            before = c.breakers.get(candidate.target, _NEW)
+            after, admission = breaker.admit(before, settings, now=now, permit=ask.permit)
+            c = self._with(c, candidate.provider, candidate.target, before, after)
+            if not admission.granted:
+                probing = after.state is State.HALF_OPEN
+                reason = Reason.BREAKER_PROBING if probing else Reason.BREAKER_OPEN
+                blocks.append(Block(candidate.provider, reason, admission.until, after.reason))
+                self._conditions[candidate.provider] = c
+                continue
+            scopes = [scope for scope in _scopes(candidate) if scope in c.refusals]
+            for scope in scopes:
+                c = condition.probed(c, scope, now, settings.out_of_service_probe_s)
+            self._conditions[candidate.provider] = c
+            return Verdict(n, after.generation, admission.probe or bool(scopes), tuple(blocks))
+        return Verdict(-1, blocks=tuple(blocks))
+
+    def _with(self, c: Condition, provider: str, target: str, before: Circuit, after: Circuit) -> Condition:
+        if after is before:
+            return c
+        if after.state is not before.state:
+            self._changes.append(
+                Change(provider, target, before.state, after.state, after.until, after.reason)
+            )
+        breakers = {**c.breakers, target: after}
+        if after == _NEW:  # there is nothing to remember
+            del breakers[target]
+        return msgspec.structs.replace(c, breakers=breakers)
+
+    # people
+
+    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+        now, self._changes = self._now(), []
+        c = self.condition(provider)
+        if action in {"enable", "disable"}:
+            c = msgspec.structs.replace(c, disabled=action == "disable")
+        if action == "enable":
+            c = msgspec.structs.replace(c, refusals={}, cool_downs={})
+        for name in [target] if target else list(c.breakers) or [provider]:
+            before = c.breakers.get(name, _NEW)
+            c = self._with(c, provider, name, before, _forced(before, action, settings, now))
+        self._conditions[provider] = c
+        return self._changes
+
+    def look(self, providers: Sequence[str]) -> tuple[float, list[Seen]]:
+        now = self._now()
+        return now, [self._seen(provider, now) for provider in providers]
+
+    def _seen(self, provider: str, now: float) -> Seen:
+        answered = failed = 0
+        buckets: dict[int, int] = {}
+        last = int(now // SLOT_S)
+        for number in range(last - SLOTS + 1, last + 1):
+            good, bad = self._counts.get((provider, number), (0, 0))
+            answered, failed = answered + good, failed + bad
+            for bucket, count in self._slots.get((provider, number), {}).items():
+                buckets[bucket] = buckets.get(bucket, 0) + count
+        return Seen(self.condition(provider), answered, failed, buckets)
+
+
+_FAILED = {"answered": False, "failed": True}
+
+
+def _scopes(candidate: Candidate) -> tuple[str, ...]:
+    named = (model_scope(candidate.model),) if candidate.model else ()
+    return (key_scope(candidate.key), *named)
+
+
+def _kept_out(c: Condition, candidate: Candidate, now: float) -> Block | None:
+    """What stands before the breaker."""
+    if c.disabled:
+        return Block(candidate.provider, Reason.DISABLED, 0.0)
+    for scope in _scopes(candidate):
+        refusal = c.refusals.get(scope)
+        if refusal is not None and now < refusal.probe_at:
+            reason = Reason.KEY_REFUSED if scope == key_scope(candidate.key) else Reason.MODEL_REFUSED
+            return Block(candidate.provider, reason, refusal.probe_at, refusal.code)
+    cool = c.cool_downs.get(candidate.target)
+    if cool is not None and now < cool.until:
+        return Block(candidate.provider, Reason.RATE_LIMITED, cool.until)
+    return None
+
+
+def _forced(c: Circuit, action: Action, settings: Breaker, now: float) -> Circuit:
+    if action == "open":
+        return breaker.opened(c, settings, now=now, reason="opened by hand")
+    if action == "close":
+        return breaker.closed(c, now=now)
+    if action == "half_open" or (action == "enable" and c.state is State.OPEN):
+        return breaker.half_opened(c, now=now)
+    return c

@@ -1,0 +1,122 @@
+"""Permits: leave to make one call, got before it and given back with what the call has shown."""
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from shared.catalogue import Breaker
+from shared.condition import bucket_of
+from shared.errors import ProviderError
+from shared.gate import Ask, Block, Candidate, Change, Gate, Report, Result, Verdict, result_of
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """Leave to call `candidate`, the `choice`-th of those asked for. `probe`: it tries whether the provider serves again."""
+
+    id: str
+    choice: int
+    candidate: Candidate
+    generation: int
+    probe: bool = False
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What a call has shown of its provider."""
+
+    result: Result
+    duration_s: float
+    code: str = ""
+    message: str = ""
+    retry_after_s: float | None = None
+
+
+class Doorman(Protocol):
+    """Gives permits and takes them back. For all threads of a process."""
+
+    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
+        """Leave for the first of `candidates` that may be called, or why each of them may not."""
+        ...
+
+    def settle(self, permit: Permit, ending: Ending) -> bool:
+        """Whether a failed call is charged to its job: not one that was a probe, or under way when the breaker opened."""
+        ...
+
+
+def ending_of(
+    exc: BaseException | None, duration_s: float, settings: Breaker, *, counts: bool = True
+) -> Ending:
+    """What a call that raised `exc`, or nothing, has shown. `counts` is whether other errors than ours speak against the provider."""
+    if exc is None or isinstance(exc, ProviderError):
+        result = result_of(exc, duration_s, settings)
+        if exc is None:
+            return Ending(result, duration_s, code="" if result == "answered" else "slow_call")
+        return Ending(result, duration_s, exc.code or "", exc.message[:_MESSAGE_CHARS], exc.retry_after_s)
+    failed = counts and isinstance(exc, Exception)
+    return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
+
+
+def report_of(permit: Permit, ending: Ending, age_s: float = 0.0) -> Report:
+    return Report(
+        permit=permit.id,
+        candidate=permit.candidate,
+        generation=permit.generation,
+        result=ending.result,
+        code=ending.code,
+        message=ending.message,
+        duration_s=ending.duration_s,
+        bucket=bucket_of(ending.duration_s),
+        retry_after_s=-1.0 if ending.retry_after_s is None else ending.retry_after_s,
+        age_s=age_s,
+    )
+
+
+def permit_of(ask: Ask, verdict: Verdict) -> Permit | tuple[Block, ...]:
+    if verdict.choice < 0:
+        return verdict.blocks
+    chosen = ask.candidates[verdict.choice]
+    return Permit(ask.permit, verdict.choice, chosen, verdict.generation, verdict.probe)
+
+
+_MESSAGE_CHARS = 300
+
+
+class DirectDoorman:
+    """The plainest: one exchange with the gate for each permit, one for each end. `heard` is told of breakers that changed."""
+
+    def __init__(
+        self, gate: Gate, settings: Breaker, heard: Callable[[Sequence[Change]], None] = lambda _: None
+    ) -> None:
+        self._gate = gate
+        self._settings = settings
+        self._heard = heard
+        self._name = secrets.token_hex(8)
+        self._serials = itertools.count(time.time_ns())
+
+    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
+        """Raises StoreUnavailableError."""
+        serial = next(self._serials)
+        ask = Ask(f"{self._name}:{serial}", tuple(candidates))
+        return permit_of(ask, self._exchange([ask], [], serial)[0][0])
+
+    def settle(self, permit: Permit, ending: Ending) -> bool:
+        """Raises StoreUnavailableError."""
+        return self._exchange([], [report_of(permit, ending)], next(self._serials))[1][0]
+
+    def _exchange(
+        self, asks: Sequence[Ask], reports: Sequence[Report], serial: int
+    ) -> tuple[tuple[Verdict, ...], tuple[bool, ...]]:
+        told = self._gate.exchange(
+            asks,
+            reports,
+            settings=self._settings,
+            sender=f"{self._name}:{serial}",
+            serial=serial,
+            spread=secrets.randbelow(1000) / 1000,
+        )
+        if told.changes:
+            self._heard(told.changes)
+        return told.verdicts, told.charged

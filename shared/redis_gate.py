@@ -1,0 +1,110 @@
+"""The gate on Redis or Valkey: one script call for any number of asks and reports, and Redis' own TIME the only clock."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from shared import breaker, condition
+from shared.catalogue import Breaker
+from shared.condition import Condition
+from shared.gate import Action, Ask, Change, Exchanged, Report, Seen
+from shared.keys import Keys
+from shared.redis_client import store_errors
+from shared.scripts import Scripts
+
+SENDER_TTL_S = 3600
+WAKE_S = 2.0
+"""What waited for a provider that serves again comes back within this time, spread out evenly."""
+
+_WAKE_MOST = 10_000
+_WAKING = {"wake_s": WAKE_S, "wake_most": _WAKE_MOST}
+_NUMBERS = {
+    "slot_s": condition.SLOT_S,
+    "window_s": condition.WINDOW_S,
+    "alpha": condition.ALPHA,
+    "cool_s": condition.COOL_DOWN_S,
+    "most_cool_s": condition.MAX_COOL_DOWN_S,
+    "breaker_slots": breaker.SLOTS,
+    "sender_ttl_s": SENDER_TTL_S,
+    **_WAKING,
+}
+
+_exchanged = msgspec.msgpack.Decoder(Exchanged)
+_changes = msgspec.msgpack.Decoder(list[Change])
+_condition = msgspec.json.Decoder(Condition)
+
+
+class RedisGate:
+    """The contract: `shared.gate.Gate`. `client` must not repeat commands by itself."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "le") -> None:
+        self._redis = client
+        self._keys = Keys(prefix)
+        self._run: Callable[..., Any] = Scripts(client, prefix).run
+
+    def exchange(
+        self,
+        asks: Sequence[Ask],
+        reports: Sequence[Report],
+        *,
+        settings: Breaker,
+        sender: str,
+        serial: int,
+        spread: float,
+    ) -> Exchanged:
+        raw = self._run(
+            "gate",
+            asks=list(asks),
+            reports=list(reports),
+            settings=settings_of(settings),
+            sender=sender,
+            serial=serial,
+            spread=spread,
+            **_NUMBERS,
+        )
+        return _exchanged.decode(raw)
+
+    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+        raw = self._run(
+            "gate_change",
+            provider=provider,
+            action=action,
+            target=target,
+            settings=settings_of(settings),
+            **_WAKING,
+        )
+        return _changes.decode(raw)
+
+    def look(self, providers: Sequence[str]) -> tuple[float, list[Seen]]:
+        with store_errors():
+            seconds, micros = self._redis.time()
+            now = seconds + micros / 1e6
+            last = int(now // condition.SLOT_S)
+            pipe = self._redis.pipeline(transaction=False)
+            for provider in providers:
+                pipe.get(self._keys.provider(provider))
+                for slot in range(last - condition.SLOTS + 1, last + 1):
+                    pipe.hgetall(self._keys.sketch(provider, slot))
+            rows = pipe.execute()
+        each = condition.SLOTS + 1
+        return now, [_seen(rows[i], rows[i + 1 : i + each]) for i in range(0, len(rows), each)]
+
+
+def settings_of(settings: Breaker) -> dict[str, Any]:
+    """As the scripts read them: what is not set is not there."""
+    return settings.model_dump(exclude_none=True)
+
+
+def _seen(raw: bytes | None, slots: Sequence[dict[bytes, bytes]]) -> Seen:
+    counts = {b"answered": 0, b"failed": 0}
+    buckets: dict[int, int] = {}
+    for slot in slots:
+        for name, value in slot.items():
+            if name in counts:
+                counts[name] += int(value)
+            else:
+                buckets[int(name)] = buckets.get(int(name), 0) + int(value)
+    known = _condition.decode(raw) if raw else Condition()
+    return Seen(known, counts[b"answered"], counts[b"failed"], buckets)
