@@ -14,13 +14,14 @@ from api.guard import Guard
 from api.keyring import load_keyring
 from api.metrics import Metrics
 from api.parts import Parts
-from api.routes import batches, completions, files, health, jobs, metrics, models
+from api.routes import batches, completions, files, health, jobs, metrics, models, providers
 from shared.broker import make_sender, process_id
 from shared.catalogue import load_fleet
 from shared.config import LOOPBACK, Settings
 from shared.housekeeper import Housekeeper, Stores
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_gate import RedisGate
 from shared.redis_idempotency import RedisIdempotency
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
@@ -51,6 +52,7 @@ def make_parts(settings: Settings) -> Parts:
         metrics=Metrics(),
         ledger=stores.ledger,
         lone=stores.lone,
+        gate=RedisGate(client, prefix),
         files=stores.files,
         room=room,
         idempotency=RedisIdempotency(client, prefix),
@@ -96,7 +98,7 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
     )
     app.state.parts = parts
     problems.install(app)
-    served = [completions, jobs, files, batches, models, health]
+    served = [completions, jobs, files, batches, models, providers, health]
     if parts.settings.metrics_host is None:
         served.append(metrics)
     _serve(app, [module.router for module in served])

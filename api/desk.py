@@ -18,7 +18,7 @@ import msgspec
 from shared.broker import Hints
 from shared.errors import NO_ROOM, KeyReusedError, StoreUnavailableError
 from shared.logs import get_logger
-from shared.lone import LONE, LoneJobs, NewJob, Reply
+from shared.lone import LONE, LoneJobs, NewJob, Parked, Reply
 from shared.room_watch import RoomWatch
 
 MOST = 128
@@ -30,6 +30,12 @@ _AT_ONCE_S = 0.2
 """A call that fails sooner, on a connection that broke, is repeated; with a slow one the callers have waited enough."""
 
 _log = get_logger(__name__)
+
+
+Heard = str | Parked
+"""What is heard of a job: its result line, or what it waits for."""
+
+_parked = msgspec.json.Decoder(Parked)
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -56,7 +62,7 @@ class Desk:
         self._hints = hints
         self._room = room
         self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._waiting: dict[str, set[asyncio.Future[str]]] = {}
+        self._waiting: dict[str, set[asyncio.Future[Heard]]] = {}
         self._in_store: set[str] = set()  # of those waited for: about the others the store knows nothing yet
         self._strays: deque[str] = deque()
         self._asked = 0.0
@@ -85,16 +91,19 @@ class Desk:
             self._in_store.add(taken.id)
         return taken
 
-    def expect(self, job_id: str, *, in_store: bool = False) -> "asyncio.Future[str]":
-        """Its result line once it has ended; empty where it ended without a call. Call it before the job is submitted."""
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    def expect(self, job_id: str, *, in_store: bool = False) -> "asyncio.Future[Heard]":
+        """Its result line once it has ended, empty where it ended without a call; or what it waits for, where it is parked.
+
+        Call it before the job is submitted.
+        """
+        future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(future)
         if in_store:
             self._in_store.add(job_id)
         future.add_done_callback(lambda _: self._forget(job_id, future))
         return future
 
-    def _forget(self, job_id: str, future: "asyncio.Future[str]") -> None:
+    def _forget(self, job_id: str, future: "asyncio.Future[Heard]") -> None:
         others = self._waiting.get(job_id)
         if others is not None:
             others.discard(future)
@@ -198,7 +207,7 @@ class Desk:
         for reply in replies:
             for future in tuple(self._waiting.get(reply.id, ())):
                 if not future.done():
-                    future.set_result(reply.line)
+                    future.set_result(_parked.decode(reply.parked) if reply.parked else reply.line)
 
 
 def _accept(group: list[_Entry], taken: list[Taken]) -> None:

@@ -1,10 +1,12 @@
 """The HTTP faces of lone jobs and models."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
 from pydantic import BaseModel
 
+from shared.jobs import Waiting
 from shared.lone import LoneJob
 
 
@@ -21,11 +23,41 @@ class JobError(BaseModel):
     message: str
 
 
+class JobTry(BaseModel):
+    """A call that brought no answer: the provider's status or None, and whether it used up one of the job's attempts."""
+
+    provider: str
+    status: int | None
+    code: str
+    duration_s: float
+    charged: bool
+    at: int
+
+
 class JobRouting(BaseModel):
     provider: str | None
     attempts: int
     duration_s: float
     cost_usd: str | None = None
+    tries: list[JobTry] = []
+
+
+class JobWaiting(BaseModel):
+    """Why an open job is not called now (`reason`), at which provider, since when, and when it is tried again."""
+
+    reason: str
+    provider: str | None
+    since: int
+    until: int
+
+    @classmethod
+    def of(cls, waiting: Waiting) -> "JobWaiting":
+        return cls(
+            reason=waiting.reason,
+            provider=waiting.provider or None,
+            since=int(waiting.since),
+            until=math.ceil(waiting.until),
+        )
 
 
 class JobObject(BaseModel):
@@ -41,6 +73,7 @@ class JobObject(BaseModel):
     response: JobResponse | None
     error: JobError | None
     routing: JobRouting | None
+    waiting: JobWaiting | None
     deleted: bool = False
 
     @classmethod
@@ -58,6 +91,7 @@ class JobObject(BaseModel):
             response=line.get("response"),
             error=line.get("error"),
             routing=line.get("routing"),
+            waiting=None if job.waiting is None else JobWaiting.of(job.waiting),
             deleted=deleted,
         )
 

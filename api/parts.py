@@ -11,6 +11,7 @@ from api.metrics import Metrics
 from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
+from shared.gate import Gate
 from shared.housekeeper import Housekeeper
 from shared.idempotency import Idempotency
 from shared.ledger import Ledger
@@ -25,6 +26,7 @@ class Parts(msgspec.Struct, frozen=True):
     metrics: Metrics
     ledger: Ledger
     lone: LoneJobs
+    gate: Gate
     files: Files
     room: RoomWatch
     idempotency: Idempotency

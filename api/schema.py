@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from api.explain_schema import WaitingObject
 from shared.errors import RequestError
 from shared.files import FileRecord
 from shared.jobs import Batch, Tally
@@ -196,9 +197,11 @@ class BatchObject(BaseModel):
     # extensions
     providers: list[ProviderShare]
     cost_usd: str | None
+    waiting: list[WaitingObject] | None
+    """Jobs that wait for a reason; null in lists."""
 
     @classmethod
-    def of(cls, batch: Batch) -> "BatchObject":
+    def of(cls, batch: Batch, waiting: list[WaitingObject] | None = None) -> "BatchObject":
         spec, done = batch.spec, batch.status.terminal
         return cls(
             id=spec.id,
@@ -216,6 +219,7 @@ class BatchObject(BaseModel):
             metadata=spec.metadata,
             providers=[ProviderShare.of(name, tally) for name, tally in batch.tallies.items()],
             cost_usd=_cost(batch),
+            waiting=waiting,
         )
 
 

@@ -30,11 +30,21 @@ class Reason(StrEnum):
     NO_PROVIDER = "no_provider_for_model"
     STORE_AWAY = "store_away"
 
+    @property
+    def takes_a_person(self) -> bool:
+        """Whether somebody has to mend it: then nobody should wait for it in person."""
+        return self in {Reason.KEY_REFUSED, Reason.MODEL_REFUSED, Reason.DISABLED, Reason.NO_PROVIDER}
+
+
+def takes_a_person(reason: str) -> bool:
+    """The same of a reason that was read: one that is not known does not."""
+    return any(known.value == reason and known.takes_a_person for known in Reason)
+
 
 Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
 """What a call says of its provider; `nothing` where it was cancelled, or the request itself was refused."""
 
-Action = Literal["enable", "disable", "open", "close", "half_open"]
+Action = Literal["enable", "disable", "open", "close", "half_open", "wake"]
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
@@ -135,7 +145,7 @@ class Gate(Protocol):
     def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
         """By a person's hand. `enable` also forgets what kept it out of service, and lets open breakers probe at once.
 
-        Without `target` all breakers of the provider are meant.
+        Without `target` all breakers of the provider are meant. `wake` only brings back what waits for it.
         """
         ...
 

@@ -130,6 +130,21 @@ def as_created(batch: Batch) -> Batch:
     return Batch(spec=batch.spec, status=BatchStatus.VALIDATING, at=at)
 
 
+TRIES = 20
+"""So many calls of a job are remembered, the latest ones."""
+
+
+class Try(msgspec.Struct, frozen=True, array_like=True):
+    """One call that brought no answer. `status` is the provider's, 0 where it gave none; `at` in Unix seconds."""
+
+    provider: str
+    status: int
+    code: str
+    duration_s: float
+    charged: bool
+    at: float
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked."""
 
@@ -137,6 +152,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     tried: tuple[str, ...] = ()
     parked: int = 0
+    tries: tuple[Try, ...] = ()
 
 
 class Slip(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +222,9 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
     `retry`: a failed attempt is charged and Celery carries the hint. `park`: nothing is charged unless `charged`; the
     reaper sends the hint when they are due. `anew` forgets the attempts so far (an outage used them up).
+
+    What is parked says why: `reason` (shared/gate.py), and `wait_for`: the providers of which each brings the jobs back
+    earlier by serving again. `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed.
     """
 
     kind: Literal["retry", "park"]
@@ -214,6 +233,36 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     charged: bool = True
     anew: bool = False
+    reason: str = ""
+    wait_for: tuple[str, ...] = ()
+    blocked: bool = False
+    tries: tuple[tuple[Try, ...], ...] = ()
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that wait for the same reason (shared/gate.py): since when the longest, and when the next of them is due. Unix seconds."""
+
+    reason: str
+    provider: str
+    since: float
+    until: float
+    jobs: int
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a batch's open jobs are: `queued` to be handed out, `running`, `retrying` after a failure, and what waits for a reason."""
+
+    queued: int = 0
+    running: int = 0
+    retrying: int = 0
+    retry_at: float = 0.0
+    waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def next_due(self) -> float:
+        """The next time at which something comes due; 0 where nothing will."""
+        times = [self.retry_at] if self.retrying else []
+        return min([*times, *(w.until for w in self.waiting)], default=0.0)
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,7 +284,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once."""
+    """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once, `in_flight` its calls by provider."""
 
     id: str
     pool: str
@@ -243,6 +292,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     version: str
     started_at: float
+    in_flight: dict[str, int] = {}
 
 
 class Reaped(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from shared.jobs import (
     Fault,
     Finished,
     Outcome,
+    Progress,
     Reaped,
     Segment,
     Split,
@@ -149,6 +150,10 @@ class Ledger(Protocol):
 
         `serial` must grow with every call of a `writer` that is not a repetition: a repetition gets the first answer.
         """
+        ...
+
+    def progress(self, batch_id: str) -> Progress:
+        """Where the batch's open jobs are, and what they wait for."""
         ...
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:

@@ -1,12 +1,12 @@
 """Lines of batch files, pure: what an input line must be, and how output and error lines look (OpenAI's wire)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from shared.errors import ProviderError
-from shared.jobs import Fault
+from shared.jobs import Fault, Try
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
@@ -58,13 +58,45 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class TryShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that brought no answer, as an output line shows it."""
+
+    provider: str
+    status: int | None
+    code: str
+    duration_s: float
+    charged: bool
+    at: int
+
+
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
-    """Our extension of an output line: who answered, on which attempt, in how many seconds, for how much."""
+    """Our extension of an output line: who answered, on which attempt, in how many seconds, for how much.
+
+    `tries`: the calls before it that brought no answer, where there were any.
+    """
 
     provider: str | None
     attempts: int
     duration_s: float
     cost_usd: str | None = None
+    tries: tuple[TryShown, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+def shown(tries: Sequence[Try]) -> tuple[TryShown, ...] | msgspec.UnsetType:
+    return (
+        tuple(
+            TryShown(
+                provider=t.provider,
+                status=t.status or None,
+                code=t.code,
+                duration_s=round(t.duration_s, 4),
+                charged=t.charged,
+                at=int(t.at),
+            )
+            for t in tries
+        )
+        or msgspec.UNSET
+    )
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[Place]:

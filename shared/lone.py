@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from shared.idempotency import Once
-from shared.jobs import Claim, Finished, Outcome, Split
+from shared.jobs import Claim, Finished, Outcome, Split, Waiting
 from shared.ledger import Held
 
 LONE = "lone"
@@ -24,6 +24,9 @@ LONE = "lone"
 
 MOST = 50
 """Jobs in one claim."""
+
+OVERDUE_S = 0.25
+"""A job whose due time has passed for so long gets a hint from whoever looks: Celery's own comes first where there is one."""
 
 SAME_S = 900
 """For this long a repeated request finds the job that it asked for before."""
@@ -82,7 +85,10 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A lone job as it stands. `line` is its result in the form of a batch's output line. Times in Unix seconds."""
+    """A lone job as it stands. `line` is its result in the form of a batch's output line. Times in Unix seconds.
+
+    `waiting` says why it is not called, where that is known.
+    """
 
     spec: LoneSpec
     status: JobStatus
@@ -91,13 +97,24 @@ class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float | None = None
     ended_at: float | None = None
     line: bytes = b""
+    waiting: Waiting | None = None
+
+
+class Parked(Waiting, frozen=True, kw_only=True):
+    """What a parked job waits for, and how long from now on, whatever the clock says."""
+
+    lasts_s: float
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """What an API process hears when a job that it waits for has ended: no line where nothing was called."""
+    """What an API process hears when a job that it waits for has ended: no line where nothing was called.
+
+    `parked` is a `Parked` as JSON: the job has not ended, but waits for a provider.
+    """
 
     id: str
     line: str
+    parked: str = ""
 
 
 class LoneReaped(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from shared.jobs import PENDING, Batch, BatchStatus, History, Outcome, Split, Tally, Usage
+from shared.jobs import PENDING, TRIES, Batch, BatchStatus, History, Outcome, Split, Tally, Try, Usage
 
 
 @dataclass
@@ -19,6 +19,9 @@ class Shard:
     token: int = 0
     claimed_at: float = 0.0
     counted: int = 0  # jobs it counts for in the fleet's load
+    reason: str = ""
+    provider: str = ""
+    parked_since: float | None = None
 
 
 @dataclass
@@ -57,7 +60,11 @@ class BatchState:
         return [job for job in jobs if job < len(self.states) and self.states[job] == PENDING]
 
 
-def history_after(before: History | None, split: Split, claimed_at: float) -> History:
+def history_after(
+    before: History | None, split: Split, claimed_at: float, tries: Sequence[Try]
+) -> History | None:
+    if split.blocked and not tries:
+        return before
     history = before or History(since=claimed_at)
     tried = tuple(p for p in history.tried if p != split.provider) + (
         (split.provider,) if split.provider else ()
@@ -73,7 +80,13 @@ def history_after(before: History | None, split: Split, claimed_at: float) -> Hi
         since=since,
         tried=tried,
         parked=history.parked + (1 if split.kind == "park" or not split.charged else 0),
+        tries=(*history.tries, *tries)[-TRIES:],
     )
+
+
+def tries_of(split: Split) -> dict[int | str, Sequence[Try]]:
+    """By job."""
+    return dict(zip(split.jobs, split.tries or ((),) * len(split.jobs), strict=True))
 
 
 def booked(tally: Tally, outcome: Outcome, *, first: bool) -> Tally:

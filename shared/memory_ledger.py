@@ -15,14 +15,16 @@ from shared.jobs import (
     Finished,
     History,
     Outcome,
+    Progress,
     Reaped,
     Slip,
     Split,
     Tally,
+    Waiting,
     WorkerRecord,
 )
 from shared.ledger import Held
-from shared.memory_batch import BatchState, Shard, booked, history_after
+from shared.memory_batch import BatchState, Shard, booked, history_after, tries_of
 from shared.memory_batches import MemoryBatches
 
 _EARLY_S = 0.005
@@ -180,9 +182,16 @@ class MemoryLedger(MemoryBatches):
             return None
         shard.jobs = [job for job in shard.jobs if job not in split.jobs]
         shard.counted -= len(moved)
+        tries = tries_of(split)
         for job in moved:
-            batch.histories[job] = history_after(batch.histories.get(job), split, shard.claimed_at)
+            before = batch.histories.get(job)
+            history = history_after(before, split, shard.claimed_at, tries[job])
+            if history is not None:
+                batch.histories[job] = history
         new, later = self._new_shard(batch, moved)
+        if split.reason:
+            later.reason, later.provider = split.reason, split.provider or next(iter(split.wait_for), "")
+            later.parked_since = self._now() if shard.parked_since is None else shard.parked_since
         later.state, later.due = "later", self._now() + split.delay_s
         later.at = later.due + (contract.OVERDUE_S if split.kind == "retry" else 0.0)
         return new
@@ -239,6 +248,26 @@ class MemoryLedger(MemoryBatches):
         capacity = sum(record.capacity for record, _ in self._workers.values())
         return bool(self._active or self._ready) and self.load < capacity
 
+    def progress(self, batch_id: str) -> Progress:
+        batch = self._batches.get(batch_id)
+        if batch is None or batch.view.status is not BatchStatus.IN_PROGRESS:
+            return Progress()
+        shards = batch.shards.values()
+        later = [s for s in shards if s.state == "later"]
+        retries = [s for s in later if not s.reason]
+        names = sorted({(s.reason, s.provider) for s in later if s.reason})
+        return Progress(
+            queued=batch.view.total
+            - batch.cursor
+            + sum(len(s.jobs) for s in shards if s.state in {"ready", "hinted"}),
+            running=sum(s.counted for s in shards if s.state == "leased"),
+            retrying=sum(len(s.jobs) for s in retries),
+            retry_at=min((s.due for s in retries), default=0.0),
+            waiting=tuple(
+                _waiting([s for s in later if (s.reason, s.provider) == name], *name) for name in names
+            ),
+        )
+
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return any(self._served.get(provider, 0.0) > since for provider in providers)
 
@@ -276,3 +305,13 @@ class MemoryLedger(MemoryBatches):
         )
 
     def ping(self) -> None: ...
+
+
+def _waiting(shards: Sequence[Shard], reason: str, provider: str) -> Waiting:
+    return Waiting(
+        reason=reason,
+        provider=provider,
+        since=min(s.parked_since or 0.0 for s in shards),
+        until=min(s.due for s in shards),
+        jobs=sum(len(s.jobs) for s in shards),
+    )

@@ -8,10 +8,10 @@ import msgspec
 from shared import ledger, lone
 from shared.clock import Clock
 from shared.errors import KeyReusedError
-from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
+from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Waiting
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
-from shared.memory_batch import history_after
+from shared.memory_batch import history_after, tries_of
 from shared.memory_idempotency import MemoryIdempotency
 
 _EARLY_S = 0.005
@@ -31,6 +31,7 @@ class _Entry(msgspec.Struct):
     history: History | None = None
     polled: bool = False
     unwanted: bool = False
+    parked_since: float | None = None
 
 
 class _Claimed(msgspec.Struct):
@@ -135,7 +136,7 @@ class MemoryLone:
     def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
         now, spec = self._now(), entry.view.spec
         heard = not self.listening.isdisjoint(entry.callers)
-        entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line)
+        entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line, waiting=None)
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
         entry.token = entry.due = entry.history = None
         same = self._same_as(spec.owner, spec.fingerprint).jobs
@@ -171,7 +172,7 @@ class MemoryLone:
                 self._findable(found.view.spec)
             return
         if cancel and not found.callers and not found.polled:
-            if found.view.status is JobStatus.QUEUED:
+            if found.token is None:
                 self._end(found, JobStatus.CANCELLED, b"")
             else:
                 found.unwanted = True
@@ -247,6 +248,7 @@ class MemoryLone:
             found.view,
             status=JobStatus.IN_PROGRESS,
             started_at=found.view.started_at or self._now(),
+            waiting=None,
         )
         slips.append(
             Slip(
@@ -266,7 +268,7 @@ class MemoryLone:
 
     @property
     def _anybody_waits(self) -> bool:
-        return bool(self._now_list or self._soon or self._due(self._now() - ledger.OVERDUE_S))
+        return bool(self._now_list or self._soon or self._due(self._now() - lone.OVERDUE_S))
 
     def wants_hint(self) -> bool:
         if self._hinted > self._now() or not self._anybody_waits:
@@ -303,10 +305,15 @@ class MemoryLone:
 
     def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
         moved = [j for j in self._held(token) if j in split.jobs]
+        tries = tries_of(split)
         for job_id in moved:
             found = self._jobs[job_id]
-            found.history = history_after(found.history, split, found.view.started_at or 0.0)
+            started = found.view.started_at or 0.0
+            found.history = history_after(found.history, split, started, tries[job_id])
             found.token, found.due = None, self._now() + split.delay_s
+            if split.reason:
+                found.parked_since = found.parked_since or self._now()
+                found.view = msgspec.structs.replace(found.view, waiting=_waiting(found, split))
         return lone.LONE if moved else None
 
     def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
@@ -352,3 +359,13 @@ class MemoryLone:
 def _first(found: Iterable[tuple[float, _Entry]], most: int) -> list[_Entry]:
     """The earliest; of those at the same moment, the smallest ids."""
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].view.spec.id))[:most]]
+
+
+def _waiting(entry: _Entry, split: Split) -> Waiting:
+    return Waiting(
+        reason=split.reason,
+        provider=split.provider or next(iter(split.wait_for), ""),
+        since=entry.parked_since or 0.0,
+        until=entry.due or 0.0,
+        jobs=1,
+    )

@@ -2,7 +2,6 @@
 
 import itertools
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -94,7 +93,7 @@ class DirectDoorman:
         self._settings = settings
         self._heard = heard
         self._name = secrets.token_hex(8)
-        self._serials = itertools.count(time.time_ns())
+        self._serials = itertools.count(1)
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         """Raises StoreUnavailableError."""

@@ -21,14 +21,15 @@ from shared.errors import NO_ROOM, StoreRefusedError, StoreUnavailableError
 from shared.redis_refusals import refusal
 from shared.redis_url import Credentials, RedisServer, Tls
 
-Role = Literal["api", "worker"]
+Role = Literal["api", "worker", "gate"]
+"""`gate` is the worker's gatekeeper, whose callers wait for it and have another way."""
 
-CONNECT_S = {"api": 0.4, "worker": 3.0}
-SOCKET_S = {"api": 0.4, "worker": 10.0}
+CONNECT_S = {"api": 0.4, "worker": 3.0, "gate": 1.0}
+SOCKET_S = {"api": 0.4, "worker": 10.0, "gate": 1.0}
 HEALTH_CHECK_S = 25
-_POOL_WAIT_S = {"api": 0.2, "worker": 5.0}
-_SENTINEL_S = {"api": 0.2, "worker": 1.0}
-_ALL_SENTINELS_S = {"api": 0.6, "worker": 10.0}
+_POOL_WAIT_S = {"api": 0.2, "worker": 5.0, "gate": 1.0}
+_SENTINEL_S = {"api": 0.2, "worker": 1.0, "gate": 0.5}
+_ALL_SENTINELS_S = {"api": 0.6, "worker": 10.0, "gate": 2.0}
 """What asking all of them in turn may take, half of it for connecting."""
 
 _WHY_NOT_NOW = {

@@ -12,6 +12,7 @@ from shared.errors import KeyReusedError
 from shared.idempotency import Once, gone
 from shared.jobs import (
     SEGMENT,
+    TRIES,
     Batch,
     BatchSpec,
     BatchStatus,
@@ -22,12 +23,14 @@ from shared.jobs import (
     History,
     Moments,
     Outcome,
+    Progress,
     Reaped,
     Segment,
     Slip,
     Split,
     Tally,
     Usage,
+    Waiting,
     WorkerRecord,
 )
 from shared.keys import Keys
@@ -250,6 +253,7 @@ class RedisLedger:
             ref=ref,
             token=token,
             overdue_s=contract.OVERDUE_S,
+            most_tries=TRIES,
             **msgspec.structs.asdict(split),
         )
         return new.decode() if new else None
@@ -281,6 +285,22 @@ class RedisLedger:
             writer_ttl_s=WRITER_TTL_S,
         )
         return read_finished(raw)
+
+    def progress(self, batch_id: str) -> Progress:
+        row = self._run("progress", id=batch_id)
+        groups = [
+            Waiting(
+                reason=row[i].decode(),
+                provider=row[i + 1].decode(),
+                since=float(row[i + 2]),
+                until=float(row[i + 3]),
+                jobs=row[i + 4],
+            )
+            for i in range(4, len(row), 5)
+        ]
+        return Progress(
+            queued=row[0], running=row[1], retrying=row[2], retry_at=float(row[3]), waiting=tuple(groups)
+        )
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return bool(self._run("answered_since", providers=list(providers), since=since))

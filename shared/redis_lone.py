@@ -7,7 +7,7 @@ import msgspec
 import redis
 
 from shared import ledger, lone
-from shared.jobs import Claim, Finished, History, Outcome, Slip, Split
+from shared.jobs import TRIES, Claim, Finished, History, Outcome, Slip, Split, Waiting
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
@@ -16,8 +16,11 @@ from shared.redis_ledger import EARLY_S, WRITER_TTL_S, read_finished
 from shared.scripts import Scripts
 
 _MOST_BYTES = 8 * 1024 * 1024
-_FIELDS = ("spec", "status", "created", "expires", "started", "ended", "line")
-_HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": ledger.OVERDUE_S}
+_FIELDS = (
+    *("spec", "status", "created", "expires", "started", "ended", "line"),
+    *("reason", "waits_for", "parked_since", "due"),
+)
+_HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": lone.OVERDUE_S}
 
 _spec = msgspec.json.Decoder(LoneSpec)
 _history = msgspec.json.Decoder(History)
@@ -146,7 +149,8 @@ class RedisLone:
         return bool(self._run("lone_release", token=token))
 
     def split(self, ref: str, token: int, split: Split) -> str | None:  # noqa: ARG002  see above
-        return lone.LONE if self._run("lone_split", token=token, **msgspec.structs.asdict(split)) else None
+        moved = self._run("lone_split", token=token, most_tries=TRIES, **msgspec.structs.asdict(split))
+        return lone.LONE if moved else None
 
     def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
         raw = self._run(
@@ -155,7 +159,7 @@ class RedisLone:
             serial=serial,
             outcomes=[(o.id, o.ok, o.line.decode("utf-8", "replace"), o.provider) for o in outcomes],
             writer_ttl_s=WRITER_TTL_S,
-            overdue_s=ledger.OVERDUE_S,
+            overdue_s=lone.OVERDUE_S,
         )
         return read_finished(raw)
 
@@ -183,7 +187,7 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
 
 
 def _job(row: Sequence[Any]) -> LoneJob:
-    spec, status, created, expires, started, ended, line = row
+    spec, status, created, expires, started, ended, line, reason, waits_for, since, due = row
     return LoneJob(
         spec=_spec.decode(spec),
         status=lone.JobStatus(status.decode()),
@@ -192,4 +196,9 @@ def _job(row: Sequence[Any]) -> LoneJob:
         started_at=float(started) if started else None,
         ended_at=float(ended) if ended else None,
         line=line or b"",
+        waiting=Waiting(
+            reason=reason.decode(), provider=waits_for.decode(), since=float(since), until=float(due), jobs=1
+        )
+        if reason
+        else None,
     )

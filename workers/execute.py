@@ -1,8 +1,10 @@
 """The story of one attempt at one job: read its line, rank the providers, call, and say what came of it."""
 
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
@@ -12,16 +14,26 @@ from shared.errors import (
     NotFoundError,
     ProviderBusyError,
     ProviderError,
+    RateLimitedError,
     RequestRefusedError,
 )
+from shared.gate import Block, Candidate, Reason
 from shared.ids import job_id
-from shared.jobs import Claim, Outcome, Slip, Usage
-from shared.lines import Request, Routing, custom_id_of, failure_line, read_body, read_request, success_line
+from shared.jobs import Claim, Outcome, Slip, Try, Usage
+from shared.lines import (
+    Request,
+    Routing,
+    custom_id_of,
+    failure_line,
+    read_body,
+    read_request,
+    shown,
+    success_line,
+)
 from shared.money import cost_usd, format_usd, to_nanos
+from shared.permits import Permit
 from workers.routing import RoutedJob, rank
 from workers.transport import Answer
-
-Call = Callable[[Provider, str, bytes], Answer]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -42,6 +54,18 @@ class Job(msgspec.Struct, frozen=True):
         return read_body(self.line) if self.slip.id else read_request(self.line)
 
 
+class Upstream(Protocol):
+    """What an attempt needs of `workers.upstreams`."""
+
+    def candidate(self, provider: Provider, model: str) -> Candidate: ...
+
+    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]: ...
+
+    def release(self, permit: Permit) -> None: ...
+
+    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer: ...
+
+
 class Failed(msgspec.Struct, frozen=True):
     """An attempt that brought no answer; what becomes of the job is decided elsewhere."""
 
@@ -49,37 +73,80 @@ class Failed(msgspec.Struct, frozen=True):
     request: Request
     provider: str
     error: ProviderError
+    tries: tuple[Try, ...] = ()
 
 
-def attempt(job: Job, catalogue: Catalogue, call: Call) -> Outcome | Failed:
-    """Ask the best provider; where it cannot serve this job at all (key, model), the next one at once."""
+class Blocked(msgspec.Struct, frozen=True):
+    """No provider may be called for this job now. `tries`: those that were, and turned out to be out of service."""
+
+    job: Job
+    request: Request
+    blocks: tuple[Block, ...]
+    tries: tuple[Try, ...] = ()
+
+
+Option = tuple[Provider, Candidate]
+
+
+def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Failed | Blocked:
+    """Ask the best provider that may be called; where it cannot serve this job at all (key, model, rate), the next one at once."""
     request = job.read()
     history = job.slip.history
     routed = RoutedJob(request.model, job.slip.index + history.attempts, history.tried)
-    error: ProviderError = ModelRefusedError(
-        f"No enabled provider serves the model '{request.model}'; see `models` in the providers file."
-    )
-    asked = ""
-    for provider in rank(catalogue.routing.strategy, routed, catalogue.providers):
-        asked = provider.id
+    ranked = rank(catalogue.routing.strategy, routed, catalogue.providers)
+    options = [(provider, upstream.candidate(provider, request.model)) for provider in ranked]
+    if not options:
+        return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))
+    tries: list[Try] = []
+    left, failed = options, None
+    while left:
+        found = upstream.acquire([candidate for _, candidate in left])
+        if not isinstance(found, Permit):
+            break
+        provider, candidate = left[found.choice]
+        started = time.monotonic()
         try:
-            answer = call(provider, job.endpoint, request.body)
+            answer = upstream.call(found, provider, job.endpoint, request.body)
         except ProviderError as exc:
-            error = exc
-            if exc.retryable or not exc.elsewhere:
-                break
+            tries.append(_try(provider, exc, time.monotonic() - started))
+            failed = Failed(job, request, provider.id, exc, tuple(tries))
+            if not (exc.elsewhere and (not exc.retryable or isinstance(exc, RateLimitedError))):
+                return failed
+            left = [option for option in left if option[0] is not provider]
+            if isinstance(exc, ModelRefusedError) and not candidate.model:  # the name was merely passed on
+                options = [option for option in options if option[0] is not provider]
         else:
-            return _answered(job, request, provider, answer)
-    return Failed(job, request, asked, error)
+            return _answered(job, request, provider, answer, tries)
+    if failed is not None and (not options or isinstance(failed.error, RateLimitedError)):
+        return failed
+    return Blocked(job, request, _blocks(options, upstream), tuple(tries))
 
 
-def _answered(job: Job, request: Request, provider: Provider, answer: Answer) -> Outcome:
+def _blocks(options: Sequence[Option], upstream: Upstream) -> tuple[Block, ...]:
+    """Why none of them may be called now."""
+    found = upstream.acquire([candidate for _, candidate in options])
+    if not isinstance(found, Permit):
+        return found
+    upstream.release(found)  # it may, this very moment: soon, then
+    return (Block(found.candidate.provider, Reason.BREAKER_PROBING, 0.0),)
+
+
+def _try(provider: Provider, exc: ProviderError, duration_s: float) -> Try:
+    return Try(
+        provider.id, exc.http_status or 0, exc.code or "", round(duration_s, 4), exc.charged, time.time()
+    )
+
+
+def _answered(
+    job: Job, request: Request, provider: Provider, answer: Answer, tries: Sequence[Try]
+) -> Outcome:
     cost = price(provider, request.model, answer)
     routing = Routing(
         provider=provider.id,
         attempts=job.slip.history.attempts + 1,
         duration_s=round(answer.duration_s, 4),
         cost_usd=None if cost is None else format_usd(cost),
+        tries=shown((*job.slip.history.tries, *tries)),
     )
     line = success_line(
         line_id=job.id,
@@ -129,7 +196,10 @@ def given_up(failed: Failed) -> Outcome:
         request_id=failed.error.request_id or _request_id(),
         error=failed.error,
         routing=Routing(
-            provider=failed.provider or None, attempts=job.slip.history.attempts + 1, duration_s=0.0
+            provider=failed.provider or None,
+            attempts=job.slip.history.attempts + 1,
+            duration_s=0.0,
+            tries=shown((*job.slip.history.tries, *failed.tries)),
         ),
     )
     return Outcome(

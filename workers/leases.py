@@ -30,16 +30,23 @@ class Holding(Protocol):
 
 
 class Leases:
-    """Beats, and renews every third of a lease.
+    """Beats, and renews every third of a lease. `beside` is done with each beat.
 
     A worker that is leaving says goodbye, so that nothing more is handed out on its account, and goes on renewing
     until its calls have ended.
     """
 
-    def __init__(self, ledger: Ledger, lease_s: float, record: Callable[[], WorkerRecord]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        lease_s: float,
+        record: Callable[[], WorkerRecord],
+        beside: Callable[[], None] = lambda: None,
+    ) -> None:
         self._ledger = ledger
         self._lease_s = lease_s
         self._record = record
+        self._beside = beside
         self._held: dict[str, Holding] = {}
         self._leaving = False
         self._said_goodbye = False
@@ -83,6 +90,7 @@ class Leases:
     def _round(self) -> None:
         if not self._leaving:
             self._ledger.beat(self._record())
+            self._beside()
         elif not self._said_goodbye:
             self._ledger.retire(self._record().id)
             self._said_goodbye = True

@@ -1,15 +1,25 @@
-"""What becomes of a job whose attempt failed: a pure decision from the error and the job's history."""
+"""What becomes of a job whose attempt failed, or could not be made: pure decisions from the error, the history, the gate's word."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from shared.catalogue import Retry
-from shared.errors import ProviderError
+from shared.errors import ProviderError, RateLimitedError
+from shared.gate import Block, Reason
 from shared.jobs import History
 
 OUTAGE_PAUSE_S = 60.0
-"""The longest pause between two tries of a job whose providers answer nobody."""
+"""The longest pause between two tries of a job whose providers answer nobody, or may not be asked."""
+
+PROBING_PAUSE_S = 1.0
+"""While others probe a half-open breaker."""
+
+SPREAD_S = 1.5
+SPREAD_ALONE_S = 0.3
+"""What was parked comes back within so many seconds after the time it waited for; a lone job is no crowd."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,11 +27,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     `doubt`: the attempts are used up by errors that speak against the provider. The job fails if one of its providers
     has answered some other job meanwhile; else it is an outage, and the job waits `delay_s` with its attempts anew.
+    What is parked has a `reason`, and the providers it waits for; `blocked`: none of them was called.
     """
 
     kind: Literal["retry", "park", "fail", "doubt"]
     delay_s: float = 0.0
     charged: bool = True
+    reason: Reason | None = None
+    wait_for: tuple[str, ...] = ()
+    blocked: bool = False
 
 
 def backoff_s(retry: Retry, nth: int) -> float:
@@ -35,18 +49,45 @@ def decide(error: ProviderError, history: History, retry: Retry, *, spread: floa
         return Decision(kind="fail")
     if not error.charged:
         pause_s = error.retry_after_s or outage_pause_s(retry, history.parked, spread)
-        return _wait(pause_s, retry, charged=False)
+        limited = isinstance(error, RateLimitedError)
+        return _wait(pause_s, retry, Reason.RATE_LIMITED if limited else Reason.OUTAGE, charged=False)
     made = history.attempts + 1
     if made <= retry.max_retries:
-        return _wait(max(backoff_s(retry, made), error.retry_after_s or 0.0), retry, charged=True)
+        pause_s = backoff_s(retry, made) * (1 + retry.jitter * spread)
+        return _wait(max(pause_s, error.retry_after_s or 0.0), retry, Reason.OUTAGE, charged=True)
     if error.counts_against_breaker:
-        return Decision(kind="doubt", delay_s=outage_pause_s(retry, history.parked, spread))
+        pause_s = outage_pause_s(retry, history.parked, spread)
+        return Decision(kind="doubt", delay_s=pause_s, reason=Reason.OUTAGE)
     return Decision(kind="fail")
 
 
-def _wait(delay_s: float, retry: Retry, *, charged: bool) -> Decision:
-    kind: Literal["retry", "park"] = "retry" if delay_s <= retry.max_backoff_s else "park"
-    return Decision(kind=kind, delay_s=delay_s, charged=charged)
+def park(blocks: Sequence[Block], *, now: float, spread: float, alone: bool) -> Decision:
+    """For a job that may call none of its providers: it waits for the first that may serve again. `alone`: no crowd comes with it."""
+    first = min(blocks, key=lambda block: (block.reason.takes_a_person, block.until or math.inf))
+    delay_s = max(0.05, _due(first, now) - now) + (SPREAD_ALONE_S if alone else SPREAD_S) * spread
+    providers = dict.fromkeys([first.provider, *(block.provider for block in blocks)])
+    return Decision(
+        kind="park",
+        delay_s=delay_s,
+        charged=False,
+        reason=first.reason,
+        wait_for=tuple(provider for provider in providers if provider),
+        blocked=True,
+    )
+
+
+def _due(block: Block, now: float) -> float:
+    """When to ask again; no later than after a minute, which costs nothing."""
+    latest = now + OUTAGE_PAUSE_S
+    if block.reason is Reason.BREAKER_PROBING:
+        return now + PROBING_PAUSE_S
+    return min(block.until, latest) if block.until else latest
+
+
+def _wait(delay_s: float, retry: Retry, reason: Reason, *, charged: bool) -> Decision:
+    if delay_s <= retry.max_backoff_s:
+        return Decision(kind="retry", delay_s=delay_s, charged=charged)
+    return Decision(kind="park", delay_s=delay_s, charged=charged, reason=reason)
 
 
 def outage_pause_s(retry: Retry, times: int, spread: float) -> float:

@@ -15,14 +15,17 @@ from shared.logs import get_logger
 from shared.lone import LONE
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_gate import RedisGate
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_room import room_reader
 from shared.room_watch import WORKER_AGE_S, RoomWatch
 from workers.calls import Calls, Lane
+from workers.gatekeeper import Gatekeeper
 from workers.leases import Leases
 from workers.shard import Parts, Retry, run_lone, run_shard
 from workers.transport import Transport
+from workers.upstreams import Upstreams
 from workers.writer import Writer
 
 _log = get_logger(__name__)
@@ -44,7 +47,10 @@ class Runtime:
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
-        self._leases = Leases(self._ledger, settings.lease_s, self._record)
+        gate = RedisGate(connect(settings.redis, role="gate", max_connections=4), settings.key_prefix)
+        self._gatekeeper = Gatekeeper(gate, lambda: self._catalogue.breaker, self._holder)
+        self._upstreams = Upstreams(lambda: self._catalogue, self._transport, gate, self._gatekeeper)
+        self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
         self._hints = Hints(app)
         room = RoomWatch(room_reader(client), WORKER_AGE_S)
         self._housekeeper = Housekeeper(
@@ -62,7 +68,8 @@ class Runtime:
             calls=self._calls,
             writer=self._writer,
             leases=self._leases,
-            call=self._transport.call,
+            upstream=self._upstreams,
+            now=self._gatekeeper.now,
             catalogue=lambda: self._catalogue,
             room=room,
             stopping=threading.Event(),
@@ -72,6 +79,7 @@ class Runtime:
 
     def start(self) -> None:
         self._hints.warm()
+        self._gatekeeper.start(self._upstreams.heard)
         self._calls.start()
         self._writer.start()
         self._leases.start()
@@ -93,6 +101,7 @@ class Runtime:
         self._leases.stop()
         self._housekeeper.stop()
         self._calls.stop()
+        self._gatekeeper.stop()
         self._transport.close()
         _log.info("worker_stopped", worker=self._holder)
 
@@ -117,4 +126,5 @@ class Runtime:
             capacity=3 * self._calls.batch_size,
             version=importlib.metadata.version("llm-edge-agent"),
             started_at=self._started_at,
+            in_flight=self._gatekeeper.in_flight(),
         )

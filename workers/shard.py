@@ -17,9 +17,9 @@ from shared.logs import get_logger
 from shared.lone import LONE, MOST, LoneJobs
 from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
-from workers.execute import Call, Failed, Job, attempt, broken, given_up, input_gone
+from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone
 from workers.leases import Leases
-from workers.retry import Decision, decide
+from workers.retry import Decision, decide, park
 from workers.writer import Entry, Writer
 
 LINGER_S = 0.025
@@ -46,7 +46,8 @@ class Parts(msgspec.Struct, frozen=True):
     calls: Calls
     writer: Writer
     leases: Leases
-    call: Call
+    upstream: Upstream
+    now: Callable[[], float]
     catalogue: Callable[[], Catalogue]
     room: RoomWatch
     stopping: threading.Event
@@ -55,11 +56,19 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class _Waiting(msgspec.Struct, frozen=True):
-    """A failed job and what was decided about it."""
+    """A job that has failed, or may call nobody, and what was decided about it."""
 
-    failed: Failed
+    result: Failed | Blocked
     decision: Decision
     since_s: float
+
+    @property
+    def provider(self) -> str:
+        return self.result.provider if isinstance(self.result, Failed) else ""
+
+    @property
+    def why(self) -> Exception | None:
+        return self.result.error if isinstance(self.result, Failed) else None
 
 
 class ShardRun:
@@ -135,14 +144,29 @@ class ShardRun:
             self._events.put(None)
             return
         try:
-            result = attempt(job, self._catalogue, self._parts.call)
+            result = attempt(job, self._catalogue, self._parts.upstream)
         except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
             _log.exception("attempt_broke", shard=job.ref, job=job.slip.index)
             result = broken(job, exc)
         if isinstance(result, Outcome):
             self._write(result)
             return
-        decision = decide(result.error, job.slip.history, self._catalogue.retry, spread=random.random())
+        decision = self._decide(result)
+        if isinstance(result, Failed):
+            self._tell(result, decision)
+        if isinstance(result, Failed) and decision.kind == "fail":
+            self._write(given_up(result))
+        else:
+            self._events.put(_Waiting(result, decision, time.monotonic()))
+
+    def _decide(self, result: Failed | Blocked) -> Decision:
+        slip = result.job.slip
+        if isinstance(result, Blocked):
+            return park(result.blocks, now=self._parts.now(), spread=random.random(), alone=bool(slip.id))
+        return decide(result.error, slip.history, self._catalogue.retry, spread=random.random())
+
+    def _tell(self, result: Failed, decision: Decision) -> None:
+        job = result.job
         _log.info(
             "attempt_failed",
             shard=job.ref,
@@ -154,10 +178,6 @@ class ShardRun:
             then=decision.kind,
             delay_s=round(decision.delay_s, 3),
         )
-        if decision.kind == "fail":
-            self._write(given_up(result))
-        else:
-            self._events.put(_Waiting(result, decision, time.monotonic()))
 
     def _wanted(self, job: Job, since_s: float) -> bool:
         """Whether a lone job that has waited here is still to be called: its caller may have left, or cancelled it."""
@@ -208,14 +228,16 @@ class ShardRun:
         for decision, group in _by_fate(waiting):
             jobs = group
             if decision.kind == "doubt":
-                jobs = [w for w in group if not self._fails(w.failed)]
+                jobs = [w for w in group if not self._fails(w.result)]
             if jobs:
                 self._split_group(decision, jobs)
             gone += len(jobs)
         self._split_off += gone
         return gone
 
-    def _fails(self, failed: Failed) -> bool:
+    def _fails(self, failed: Failed | Blocked) -> bool:
+        if isinstance(failed, Blocked):
+            return False
         history = failed.job.slip.history
         tried = {*history.tried, failed.provider}
         if not self._parts.ledger.answered_since(sorted(tried), history.since or self._claim.claimed_at):
@@ -225,18 +247,27 @@ class ShardRun:
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
         late_s = time.monotonic() - max(w.since_s for w in group)  # none of them comes too early
-        slips = [w.failed.job.slip for w in group]
+        slips = [w.result.job.slip for w in group]
+        provider = group[0].provider
         split = Split(
             kind="retry" if decision.kind == "retry" else "park",
             jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
             delay_s=max(0.0, decision.delay_s - late_s),
-            provider=group[0].failed.provider,
+            provider=provider,
             charged=decision.charged and decision.kind != "doubt",
             anew=decision.kind == "doubt",
+            reason=decision.reason.value if decision.reason else "",
+            wait_for=decision.wait_for or ((provider,) if provider else ()),
+            blocked=decision.blocked,
+            tries=tuple(w.result.tries for w in group),
         )
+        if decision.reason is not None and split.kind == "park":
+            _log.info(
+                "parked", shard=self._claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s
+            )
         ref = self.store.split(self._claim.ref, self._claim.token, split)
         if ref is not None and split.kind == "retry":
-            self._retry(ref, split.delay_s, group[0].failed.error)
+            self._retry(ref, split.delay_s, group[0].why or RuntimeError())
 
 
 _FLUSH = object()
@@ -250,12 +281,12 @@ def _lane(slip: Slip) -> Lane:
 
 
 def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]]]:
-    """Groups that may ride together: the same decision, the same provider; of differing delays the longest."""
-    groups: dict[tuple[str, bool, str, float], list[_Waiting]] = {}
+    """Groups that may ride together: the same decision, the same providers; of differing delays the longest."""
+    groups: dict[object, list[_Waiting]] = {}
     for w in waiting:
-        delay_s = w.decision.delay_s
-        step = round(delay_s, 1) if w.decision.kind == "retry" else delay_s // 5
-        groups.setdefault((w.decision.kind, w.decision.charged, w.failed.provider, step), []).append(w)
+        d = w.decision
+        step = round(d.delay_s, 1) if d.kind == "retry" else d.delay_s // 5
+        groups.setdefault((d.kind, d.charged, d.reason, d.wait_for, w.provider, step), []).append(w)
     for group in groups.values():
         yield max((w.decision for w in group), key=lambda d: d.delay_s), group
 

@@ -8,6 +8,7 @@ written (urllib3 looks whether the socket is readable) and replaced; one that cl
 request, and a second call could be paid for twice: that is the retry's to decide, which counts its attempts.
 """
 
+import hashlib
 import os
 import sys
 import time
@@ -57,6 +58,7 @@ class Transport:
         self._watchdog = Watchdog()
         self._proxies: dict[str, dict[str, str]] = {}
         self._keys: dict[tuple[str, str, str], tuple[float, str | None]] = {}
+        self._fingerprints: dict[tuple[str, str], str] = {}
 
     def close(self) -> None:
         """Calls under way end as they would have; their deadlines still hold."""
@@ -81,6 +83,21 @@ class Transport:
             duration_s=time.monotonic() - started,
             model=outgoing.model,
         )
+
+    def fingerprint(self, provider: Provider) -> str:
+        """Names the provider's present key without telling it; empty where it needs none, or has none that can be used."""
+        source = provider.api_key_env or str(provider.api_key_file or "")
+        if not source:
+            return ""
+        try:
+            key = self._key(provider) or ""
+        except KeyRefusedError:
+            return ""
+        slot = (provider.id, key)
+        found = self._fingerprints.get(slot)
+        if found is None:
+            found = self._fingerprints[slot] = hashlib.sha256(key.encode()).hexdigest()[:12]
+        return found
 
     def _key(self, provider: Provider) -> str | None:
         """The provider's key, read anew every few seconds, so that a mended one is found."""

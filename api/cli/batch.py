@@ -182,6 +182,14 @@ def status(
             raise typer.Exit(exit_of(batch))
 
 
+@app.command(epilog=ANSWER_CODES)
+def explain(ctx: typer.Context, batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Say why a batch is not further: where its jobs are, what they wait for, and until when."""
+    with _session(ctx, as_json=as_json) as session:
+        raw = session.client.explain(batch_id)
+        session.print(raw, report.explanation(raw))
+
+
 @app.command(epilog=EXIT_CODES)
 def results(
     ctx: typer.Context,

@@ -90,6 +90,16 @@ class Client:
     def cancel(self, batch_id: str) -> dict[str, Any]:
         return self._json("POST", f"/batches/{quote(batch_id, safe='')}/cancel")
 
+    def explain(self, batch_id: str) -> dict[str, Any]:
+        return self._json("GET", f"/batches/{quote(batch_id, safe='')}/explain")
+
+    def providers(self, *, patient: bool = True) -> dict[str, Any]:
+        return self._json("GET", "/providers", patient=patient)
+
+    def change_provider(self, provider_id: str, action: str) -> dict[str, Any]:
+        """`action` is enable or disable."""
+        return self._json("POST", f"/providers/{quote(provider_id, safe='')}/{action}")
+
     def batches(self, limit: int | None = None, after: str | None = None) -> dict[str, Any]:
         """One page of the list, newest first."""
         return self._json("GET", "/batches", params={"limit": limit, "after": after})

@@ -1,13 +1,14 @@
 """What the commands say about a batch, as lines. Pure."""
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from api.cli.view import BatchView, batch_view
-from api.cli.words import count, duration, usd
+from api.cli.words import count, duration, printable, usd
 
 _MOST_FAULTS = 10
 
@@ -71,3 +72,18 @@ def way_back(batch_id: str, command: str, output: Path | None) -> list[str]:
         f"  {command} results {batch_id} -o {target}",
         f"  {command} cancel {batch_id}",
     ]
+
+
+def explanation(raw: Mapping[str, Any]) -> list[str]:
+    """Why a batch is not further, from the API's explanation."""
+    lines = [printable(str(raw.get("summary") or "no reason was given"), 1000)]
+    for entry in raw.get("waiting") or []:
+        since, until = (_clock(entry.get(name)) for name in ("since", "until"))
+        jobs, reason = entry.get("jobs", 0), printable(str(entry.get("reason")), 40)
+        where = printable(str(entry.get("provider") or "-"), 64)
+        lines.append(f"  {jobs:>8,}  {reason:<22}  {where:<16}  since {since}, next try {until}")
+    return lines
+
+
+def _clock(seconds: Any) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds)) if isinstance(seconds, int) else "-"

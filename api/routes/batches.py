@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import idempotency
 from api.caller import CallerOf
+from api.explain_schema import Explanation, waiting_of
 from api.parts import FromApp, Parts
 from api.query import limit_of
 from api.routes.files import find as find_file
@@ -15,7 +16,7 @@ from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, windo
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
-from shared.jobs import Batch, BatchSpec, BatchStatus, as_created
+from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, as_created
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -154,7 +155,24 @@ def _find(parts: Parts, batch_id: str, owner: str) -> Batch:
 
 @router.get("/{batch_id}")
 def retrieve_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObject:
-    return BatchObject.of(_find(parts, batch_id, caller.owner))
+    batch = _find(parts, batch_id, caller.owner)
+    progress, workers = _progress(parts, batch)
+    return BatchObject.of(batch, waiting_of(progress, workers))
+
+
+@router.get("/{batch_id}/explain")
+def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> Explanation:
+    """Where the open jobs are, what they wait for, and when something happens next."""
+    batch = _find(parts, batch_id, caller.owner)
+    progress, workers = _progress(parts, batch)
+    return Explanation.of(batch, progress, workers)
+
+
+def _progress(parts: Parts, batch: Batch) -> tuple[Progress, int]:
+    """Where its jobs are, and how many workers are alive."""
+    if batch.status is not BatchStatus.IN_PROGRESS:
+        return Progress(), 0
+    return parts.ledger.progress(batch.spec.id), len(parts.ledger.workers())
 
 
 @router.post("/{batch_id}/cancel")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,16 +13,18 @@ from fastapi.routing import APIRoute
 
 from api import idempotency, job_result
 from api.caller import caller_of
+from api.desk import Heard
 from api.job_result import Answer
 from api.job_schema import JobObject
 from api.parts import Parts, parts_of
 from api.schema import ERRORS
 from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
+from shared.gate import takes_a_person
 from shared.idempotency import KEPT_S, Once, gone
 from shared.ids import new_job_id
-from shared.jobs import Fault
+from shared.jobs import Fault, Waiting
 from shared.lines import MAX_LINE_BYTES, check_body
-from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob
+from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
 
 
 class _Direct(APIRoute):
@@ -141,6 +144,10 @@ async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> 
         if job is None or job.status.terminal:
             ended.cancel()
             response = _response(_from_record(job_id, job or gone(job_id)))
+        elif job.waiting is not None and _too_long(job.waiting, _lasts_s(job.waiting), parts.settings.wait_s):
+            ended.cancel()
+            await anyio.to_thread.run_sync(_leave, parts, job_id, False)
+            response = _response(job_result.no_provider(job_id, job.waiting, _lasts_s(job.waiting)))
         else:
             response = _response(await _outcome(job_id, ended, asked, request, parts))
     else:
@@ -211,7 +218,7 @@ async def _attach(asked: _Asked, job: NewJob, parts: Parts) -> str | None:
     return await anyio.to_thread.run_sync(parts.lone.attach, spec.owner, spec.fingerprint, job.caller)
 
 
-async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> "tuple[str, asyncio.Future[str]] | None":
+async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> "tuple[str, asyncio.Future[Heard]] | None":
     """That job, and how it ends; None, too, where it has just ended without a call."""
     job_id = await _attach(asked, job, parts)
     if job_id is None:
@@ -231,28 +238,47 @@ async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> "tuple[str, asyn
 
 
 async def _outcome(
-    job_id: str, ended: "asyncio.Future[str]", asked: _Asked, request: Request, parts: Parts
+    job_id: str, ended: "asyncio.Future[Heard]", asked: _Asked, request: Request, parts: Parts
 ) -> Answer | None:
-    """How the job ended, that it goes on beyond the wait limit, or None where the caller has left."""
+    """How the job ended, that it goes on beyond the wait limit or cannot be done within it, or None where the caller has left."""
     limit_s = parts.settings.wait_s
+    until = time.monotonic() + limit_s
     left: asyncio.Future[Any] = asyncio.ensure_future(
         request.receive()
     )  # after the body only the disconnection can come
-    either: set[asyncio.Future[Any]] = {ended, left}
     try:
-        await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            await asyncio.wait(
+                {ended, left}, timeout=until - time.monotonic(), return_when=asyncio.FIRST_COMPLETED
+            )
+            heard = ended.result() if ended.done() and not left.done() else None
+            if not isinstance(heard, Parked) or _too_long(heard, heard.lasts_s, until - time.monotonic()):
+                break
+            ended = parts.desk.expect(job_id, in_store=True)  # it is parked, and comes back in time
     finally:
         left_us = left.done() and not left.cancelled()
         left.cancel()
-    if ended.done() and not left_us:
-        line: str | bytes = ended.result()
-        if line:
-            return job_result.answer(job_id, line)
+    if isinstance(heard, Parked):
+        await anyio.to_thread.run_sync(_leave, parts, job_id, asked.once is None)
+        return job_result.no_provider(job_id, heard, heard.lasts_s)
+    if heard is not None:
+        if heard:
+            return job_result.answer(job_id, heard)
         job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
         return _from_record(job_id, job)
     ended.cancel()
     await anyio.to_thread.run_sync(_leave, parts, job_id, left_us and asked.once is None)
     return None if left_us else job_result.too_slow(job_id, limit_s)
+
+
+def _too_long(waiting: Waiting, lasts_s: float, patience_s: float) -> bool:
+    """Whether nothing can serve the job while its caller waits: not in that time, or not before somebody mends it."""
+    return lasts_s > patience_s or takes_a_person(waiting.reason)
+
+
+def _lasts_s(waiting: Waiting) -> float:
+    """By this machine's clock, which Redis' should not be far from."""
+    return waiting.until - time.time()
 
 
 def _leave(parts: Parts, job_id: str, cancel: bool) -> None:  # noqa: FBT001  run_sync takes no keywords

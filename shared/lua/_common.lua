@@ -143,8 +143,18 @@ local function average_answers(count, bytes)
   call('SET', P .. 'answer', string.format('%.3f', before + (mean - before) * math.min(1, count / 1000)))
 end
 
--- a job's history after it leaves its shard to wait; A: kind, charged, provider, anew (as jobs.Split)
-local function history_after(raw, since)
+-- what is parked comes back earlier when a provider that it waits for serves again (wake in _gate.lua); A: wait_for
+local function await(ref, due)
+  for _, provider in ipairs(A.wait_for) do
+    local key = P .. 'wait:' .. provider
+    call('ZREMRANGEBYSCORE', key, '-inf', stamp(now()))
+    call('ZADD', key, stamp(due), ref)
+  end
+end
+
+-- a job's history after it leaves its shard to wait; `tries`: the calls just made. A: kind, charged, provider, anew, blocked (as jobs.Split)
+local function history_after(raw, since, tries)
+  if A.blocked and #tries == 0 then return raw end
   local h = raw and cjson.decode(raw) or { attempts = 0, since = since, tried = {}, parked = 0 }
   if A.kind == 'park' or not A.charged then h.parked = h.parked + 1 end
   if A.charged then h.attempts = h.attempts + 1 end
@@ -157,5 +167,9 @@ local function history_after(raw, since)
   if A.anew then h.attempts, h.since = 0, 0 end
   if h.since == 0 and h.attempts > 0 then h.since = since end
   if h.tried and #h.tried == 0 then h.tried = nil end
+  local all = h.tries or {}
+  for _, try in ipairs(tries) do all[#all + 1] = try end
+  while #all > A.most_tries do table.remove(all, 1) end
+  h.tries = #all > 0 and all or nil
   return cjson.encode(h)
 end

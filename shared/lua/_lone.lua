@@ -62,21 +62,25 @@ end
 -- killed before it has passed it on (of a flood of equal requests that were heard, only some stay)
 local SAME_HEARD = 64
 
+local function add_news(callers, item)
+  for caller in string.gmatch(callers, '[^,]+') do
+    news[caller] = news[caller] or {}
+    table.insert(news[caller], item)
+  end
+end
+
 local function end_job(id, status, line, t)
   local key = job_key(id)
   local callers, spec = call('HGET', key, 'callers'), spec_of(key)
   local heard, same = listens(callers), same_key(spec)
   call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line)
-  call('HDEL', key, 'body', 'history', 'token')
+  call('HDEL', key, 'body', 'history', 'token', 'reason', 'waits_for', 'parked_since', 'due')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
   call('ZREM', L .. 'ends', id)
   call('ZADD', L .. 'kept', stamp(t + (heard and spec.delivered_retention_s or spec.retention_s)), id)
   if same and (line == '' or (heard and call('SCARD', same) > SAME_HEARD)) then call('SREM', same, id) end
-  for caller in string.gmatch(callers, '[^,]+') do
-    news[caller] = news[caller] or {}
-    table.insert(news[caller], { id, line })
-  end
+  add_news(callers, { id, line })
 end
 
 local function tell()

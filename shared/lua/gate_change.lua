@@ -6,6 +6,7 @@ if A.action == 'enable' then
   c.refusals, c.cool_downs = {}, {}
   woken[A.provider] = true
 end
+if A.action == 'wake' then woken[A.provider] = true end
 local targets = {}
 if A.target ~= '' then targets[1] = A.target else for target in pairs(c.breakers) do targets[#targets + 1] = target end end
 if #targets == 0 then targets[1] = A.provider end

@@ -7,10 +7,11 @@ local out, bytes = { token, stamp(t), 0 }, 0
 
 local function take(id)
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers')
+  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason')
   if not j[1] or ended(j[1]) or j[2] then return 0 end -- cancelled, or held, meanwhile
   call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
   call('HSETNX', key, 'started', stamp(t))
+  if j[6] then call('HDEL', key, 'reason') end
   call('ZADD', L .. 'leases', stamp(t + A.lease_s), id)
   call('RPUSH', L .. 'c:' .. token, id)
   for _, v in ipairs({ id, spec_of(key).endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0 }) do out[#out + 1] = v end

@@ -1,16 +1,27 @@
 #!lua flags=allow-oom
--- {token, jobs, delay_s, kind, provider, charged, anew} -> how many left the claim to wait for their due time
+-- {token, jobs, delay_s, kind, provider, charged, anew, reason, wait_for, blocked, tries, most_tries}
+-- -> how many left the claim to wait for their due time; callers hear of what may last
 local t = now()
 local moved = 0
-for _, id in ipairs(A.jobs) do
+for i, id in ipairs(A.jobs) do
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'started', 'history')
+  local j = call('HMGET', key, 'status', 'token', 'started', 'history', 'parked_since', 'callers')
   if j[1] and not ended(j[1]) and tonumber(j[2]) == A.token then
-    call('HSET', key, 'history', history_after(j[4], tonumber(j[3])))
+    local due = t + A.delay_s
+    local history = history_after(j[4], tonumber(j[3]), A.tries[i] or {})
+    if history then call('HSET', key, 'history', history) end
     call('HDEL', key, 'token')
     call('ZREM', L .. 'leases', id)
-    call('ZADD', L .. 'later', stamp(t + A.delay_s), id)
+    call('ZADD', L .. 'later', stamp(due), id)
+    if A.reason ~= '' then
+      local provider = A.provider ~= '' and A.provider or A.wait_for[1] or ''
+      local since = tonumber(j[5] or '') or t
+      call('HSET', key, 'reason', A.reason, 'waits_for', provider, 'parked_since', stamp(since), 'due', stamp(due))
+      await(id, due)
+      add_news(j[6], { id, '', cjson.encode({ reason = A.reason, provider = provider, since = since, ['until'] = due, jobs = 1, lasts_s = A.delay_s }) })
+    end
     moved = moved + 1
   end
 end
+tell()
 return moved

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- {ref, token, jobs, kind, delay_s, provider, charged, anew, overdue_s} -> the new shard's ref, or nothing
+-- {ref, token, jobs, kind, delay_s, provider, charged, anew, reason, wait_for, blocked, tries, most_tries, overdue_s}
+-- -> the new shard's ref, or nothing
 local key, id = shard_key(A.ref)
 if not holds(key, A.token) then return false end
 local batch = batch_key(id)
 local wanted = {}
-for _, job in ipairs(A.jobs) do wanted[job] = true end
+for i, job in ipairs(A.jobs) do wanted[job] = A.tries[i] or {} end
 local moved, kept = {}, {}
 for _, job in ipairs(cjson.decode(call('HGET', key, 'jobs'))) do
   if wanted[job] then moved[#moved + 1] = job else kept[#kept + 1] = job end
@@ -14,12 +15,18 @@ if #moved == 0 then return false end
 call('HSET', key, 'jobs', cjson.encode(kept))
 call('HINCRBY', key, 'n', -#moved)
 call('DECRBY', P .. 'load', #moved)
-local since = tonumber(call('HGET', key, 'claimed_at'))
+local old = call('HMGET', key, 'claimed_at', 'parked_since')
 for _, job in ipairs(moved) do
-  call('HSET', batch .. ':at', job, history_after(call('HGET', batch .. ':at', job), since))
+  local history = history_after(call('HGET', batch .. ':at', job), tonumber(old[1]), wanted[job])
+  if history then call('HSET', batch .. ':at', job, history) end
 end
 local t = now()
 local ref, shard = new_shard(id, moved)
 call('HSET', shard, 'state', 'later', 'due', stamp(t + A.delay_s))
 call('ZADD', P .. 'later', stamp(t + A.delay_s + (A.kind == 'retry' and A.overdue_s or 0)), ref)
+if A.reason ~= '' then
+  call('HSET', shard, 'reason', A.reason, 'provider', A.provider ~= '' and A.provider or A.wait_for[1] or '',
+    'parked_since', old[2] or stamp(t))
+  await(ref, t + A.delay_s)
+end
 return ref

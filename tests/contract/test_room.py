@@ -31,6 +31,7 @@ BEGINS = {
     "lone_hint",
     "lone_submit",
     "pin",
+    "progress",
     "put",
     "room",
     "segment",

@@ -189,8 +189,15 @@ def test_a_failure_of_ours_is_a_502_that_the_sdk_does_not_repeat(stack: Stack) -
 def test_a_providers_refusal_of_our_key_is_not_shown_as_the_callers(stack: Stack) -> None:
     stack.simulator.patch(rules=[{"match": "^key", "status": 401}])
     with pytest.raises(openai.InternalServerError) as told:
-        ask(stack.client, "key")
-    assert told.value.code == "provider_key_refused"
+        ask(stack.client.with_options(max_retries=0), "key")
+    assert (told.value.status_code, told.value.code) == (503, "no_provider_available")
+    assert "refuses our key" in told.value.message
+    assert int(told.value.response.headers["retry-after"]) > 1
+    stack.simulator.patch(rules=[])
+    for provider in requests.get(f"{stack.base_url}/providers", timeout=5).json()["data"]:
+        assert (provider["serving"], provider["out_of_service"][0]["reason"]) == (False, "key_refused")
+        requests.post(f"{stack.base_url}/providers/{provider['id']}/enable", timeout=5).raise_for_status()
+    assert ask(stack.client, "and again")
 
 
 def test_a_worker_killed_in_mid_call_costs_the_caller_its_lease(stack: Stack) -> None:

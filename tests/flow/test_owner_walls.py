@@ -38,10 +38,18 @@ ONE = {
     ("delete", "/v1/files/{file_id}"),
     ("get", "/v1/files/{file_id}/content"),
     ("get", "/v1/batches/{batch_id}"),
+    ("get", "/v1/batches/{batch_id}/explain"),
     ("post", "/v1/batches/{batch_id}/cancel"),
     ("get", "/v1/jobs/{job_id}"),
     ("delete", "/v1/jobs/{job_id}"),
 }
+ADMINS = {
+    ("get", "/v1/providers"),
+    ("get", "/v1/providers/{provider_id}"),
+    ("post", "/v1/providers/{provider_id}/enable"),
+    ("post", "/v1/providers/{provider_id}/disable"),
+}
+"""About the fleet."""
 
 VOLATILE = {"date", "x-request-id", "openai-processing-ms"}
 METHODS = ("get", "delete", "post", "put", "patch", "head", "options")
@@ -175,7 +183,7 @@ def routes(stack: Stack) -> set[Route]:
 
 
 def test_every_route_is_of_one_kind(routes: set[Route]) -> None:
-    kinds = [OPEN, SHARED, LISTS, CREATE, ONE]
+    kinds = [OPEN, SHARED, LISTS, CREATE, ONE, ADMINS]
     assert routes == set().union(*kinds)
     assert sum(map(len, kinds)) == len(routes)
 
@@ -294,6 +302,21 @@ def test_a_batch_of_anothers_file_is_a_batch_of_none(stack: Stack, hers: Hers) -
     same()
     assert len(json.loads(send(stack, "get", "/v1/batches", BOB).body)["data"]) == count
     assert everything(stack, hers) == before
+
+
+def test_what_is_about_the_fleet_is_for_administration(stack: Stack) -> None:
+    for method, path in sorted(ADMINS):
+        answers = [
+            without(send(stack, method, _fill(path, name) if "{" in path else path, key), name)
+            for name in ("sim", "unknown")
+            for key in (ALICE, BOB)
+        ]
+        assert {answer.status for answer in answers} == {403}
+        assert all(answer == answers[0] for answer in answers)
+        assert send(stack, method, _fill(path, "unknown") if "{" in path else path, ADMIN).status in {
+            200,
+            404,
+        }
 
 
 def test_what_is_shared_is_the_same_for_all(stack: Stack) -> None:

@@ -57,7 +57,9 @@ def test_a_job_on_its_way_into_the_store_is_not_taken_for_one_that_has_ended() -
         assert not ended.done()
         store.finish([result(new.spec.id)], writer="w", serial=1)
         desk.tick(anew=True)
-        return await asyncio.wait_for(ended, 10)
+        heard = await asyncio.wait_for(ended, 10)
+        assert isinstance(heard, str)
+        return heard
 
     try:
         assert asyncio.run(run()) == ""  # as heard of by asking: the record has the line

@@ -1,0 +1,166 @@
+"""`llm-edge providers`: their condition as the fleet sees it, as a table that may refresh; enable and disable them."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from api.cli.client import DEFAULT_URL, Client
+from api.cli.outcome import ANSWER_CODES, CommandError
+from api.cli.words import printable
+
+app = typer.Typer(help="Show the providers' condition; enable and disable them.", invoke_without_command=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+ProviderId = Annotated[str, typer.Argument(help="The provider's id in the providers file.")]
+_EVERY_S = 1.0
+_COLUMNS = ("provider", "state", "ok", "avg", "p50", "p95", "p99", "calls", "failed", "now", "why")
+
+
+@app.callback()
+def _show(
+    ctx: typer.Context,
+    url: Annotated[
+        str, typer.Option(envvar="LLM_EDGE_URL", help="The server. A key is read from LLM_EDGE_API_KEY.")
+    ] = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the providers' condition. It needs a key for administration where the server has keys."""
+    ctx.obj = url
+    if ctx.invoked_subcommand is not None:
+        return
+    with _Talk(url, as_json=as_json) as talk:
+        found = talk.client.providers()
+        if as_json:
+            print(json.dumps(found, indent=2))
+            return
+        console = Console()
+        if not watch:
+            console.print(table(found, time.time()))
+            return
+        with Live(table(found, time.time()), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_EVERY_S)
+                live.update(table(talk.client.providers(), time.time()), refresh=True)
+
+
+@app.command(epilog=ANSWER_CODES)
+def enable(ctx: typer.Context, provider_id: ProviderId, as_json: AsJson = False) -> None:
+    """Let a provider serve again: jobs that wait for it come back, and an open breaker probes at once."""
+    _change(ctx, provider_id, "enable", as_json=as_json)
+
+
+@app.command(epilog=ANSWER_CODES)
+def disable(ctx: typer.Context, provider_id: ProviderId, as_json: AsJson = False) -> None:
+    """Begin no more calls to a provider, from any worker, until it is enabled."""
+    _change(ctx, provider_id, "disable", as_json=as_json)
+
+
+def _change(ctx: typer.Context, provider_id: str, action: str, *, as_json: bool) -> None:
+    with _Talk(ctx.obj, as_json=as_json) as talk:
+        found = talk.client.change_provider(provider_id, action)
+        print(
+            json.dumps(found, indent=2) if as_json else f"{provider_id}  {action}d, {why(found, time.time())}"
+        )
+
+
+class _Talk:
+    """One command's talk with the server: what goes wrong is one message, and the exit code."""
+
+    def __init__(self, url: str, *, as_json: bool) -> None:
+        self._url = url
+        self._as_json = as_json
+        self.client: Client
+
+    def __enter__(self) -> Self:
+        try:
+            self.client = Client(self._url, os.environ.get("LLM_EDGE_API_KEY"), say=_say)
+        except CommandError as exc:
+            raise self._ended(exc) from exc
+        return self
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
+        self.client.close()
+        if isinstance(exc, CommandError):
+            raise self._ended(exc) from exc
+        if isinstance(exc, KeyboardInterrupt):
+            raise typer.Exit(0) from exc  # the way to leave --watch
+
+    def _ended(self, exc: CommandError) -> typer.Exit:
+        if self._as_json:
+            print(json.dumps(exc.document(), indent=2), flush=True)
+        else:
+            _say(f"llm-edge providers: {exc.message}")
+        return typer.Exit(exc.exit)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(page: Mapping[str, Any], now: float) -> Table:
+    """The providers' page as a table. Tolerant of what a server leaves out."""
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in _COLUMNS:
+        shown.add_column(column, justify="left" if column in {"provider", "state", "why"} else "right")
+    for provider in page.get("data") or []:
+        shown.add_row(*row(provider, now))
+    return shown
+
+
+def row(provider: Mapping[str, Any], now: float) -> list[str]:
+    health = provider.get("health") or {}
+    return [
+        printable(str(provider.get("id")), 64),
+        _state(provider),
+        _share(health.get("success_rate")),
+        *(_seconds(health.get(name)) for name in ("latency_s", "p50_s", "p95_s", "p99_s")),
+        f"{health.get('calls', 0):,}",
+        f"{health.get('failures', 0):,}",
+        f"{provider.get('in_flight', 0):,}",
+        why(provider, now),
+    ]
+
+
+def _state(provider: Mapping[str, Any]) -> str:
+    if not provider.get("enabled"):
+        return "disabled"
+    if provider.get("out_of_service") and not provider.get("serving"):
+        return "out of service"
+    return "serving" if provider.get("serving") else printable(str(provider.get("state")), 20)
+
+
+def why(provider: Mapping[str, Any], now: float) -> str:
+    """In words, what keeps jobs from a provider; else its last error, if that was its last word."""
+    for out in provider.get("out_of_service") or []:
+        what = f"model {out.get('model')}" if out.get("model") else "key"
+        again = max(0, round(out.get("next_probe_at", now) - now))
+        return printable(f"{what} refused ({out.get('code')}), tried again in {again} s", 100)
+    for breaker in provider.get("breakers") or []:
+        if breaker.get("next_probe_s") is not None:
+            return printable(
+                f"{breaker.get('reason')}, tried again in {round(breaker['next_probe_s'])} s", 100
+            )
+    if provider.get("cools_down_until"):
+        return f"429, cools down for {max(0, round(provider['cools_down_until'] - now))} s"
+    health = provider.get("health") or {}
+    error = health.get("last_error")
+    if error and health.get("consecutive_failures"):
+        return printable(f"{health['consecutive_failures']} failures in a row: {error.get('code')}", 100)
+    return "serving" if provider.get("serving") else ""
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float | int) else "-"
+
+
+def _seconds(value: Any) -> str:
+    return f"{value:.2f} s" if isinstance(value, float | int) else "-"

@@ -1,0 +1,100 @@
+"""Why a batch is not further: where its open jobs are, what they wait for, and when something happens next."""
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel
+
+from api.job_result import why
+from shared.jobs import Batch, BatchStatus, Progress, Waiting
+
+
+class WaitingObject(BaseModel):
+    """Jobs that wait for the same reason: at which provider, since when the longest, and when the next of them is tried again.
+
+    The times are null where no worker is alive.
+    """
+
+    reason: str
+    provider: str | None
+    message: str
+    since: int | None
+    until: int | None
+    jobs: int
+
+    @classmethod
+    def of(cls, waiting: Waiting) -> "WaitingObject":
+        return cls(
+            reason=waiting.reason,
+            provider=waiting.provider or None,
+            message=why(waiting),
+            since=int(waiting.since),
+            until=math.ceil(waiting.until),
+            jobs=waiting.jobs,
+        )
+
+
+NO_WORKER = "no_worker_alive"
+
+
+class Explanation(BaseModel):
+    """`summary` says it in a sentence.
+
+    `queued`: to be handed out; `retrying`: in a back-off after a failure; `parked`: waiting for one of the reasons in `waiting`.
+    """
+
+    id: str
+    object: Literal["batch.explanation"] = "batch.explanation"
+    status: str
+    summary: str
+    queued: int
+    running: int
+    retrying: int
+    parked: int
+    done: int
+    workers: int
+    next_due_at: int | None
+    waiting: list[WaitingObject]
+
+    @classmethod
+    def of(cls, batch: Batch, progress: Progress, workers: int) -> "Explanation":
+        waiting = waiting_of(progress, workers)
+        return cls(
+            id=batch.spec.id,
+            status=batch.status.value,
+            summary=_summary(batch, progress, waiting),
+            queued=progress.queued,
+            running=progress.running,
+            retrying=progress.retrying,
+            parked=sum(w.jobs for w in progress.waiting),
+            done=batch.completed + batch.failed,
+            workers=workers,
+            next_due_at=math.ceil(progress.next_due) if progress.next_due else None,
+            waiting=waiting,
+        )
+
+
+def waiting_of(progress: Progress, workers: int) -> list[WaitingObject]:
+    found = [WaitingObject.of(w) for w in progress.waiting]
+    if progress.queued and not workers:
+        message = "no worker is alive: start one with `llm-edge worker`"
+        nobody = WaitingObject(
+            reason=NO_WORKER,
+            provider=None,
+            message=message,
+            since=None,
+            until=None,
+            jobs=progress.queued,
+        )
+        found.append(nobody)
+    return found
+
+
+def _summary(batch: Batch, progress: Progress, waiting: list[WaitingObject]) -> str:
+    if batch.status is not BatchStatus.IN_PROGRESS:
+        return f"The batch is {batch.status.value}; none of its jobs waits for a provider."
+    moving = f"{progress.running:,} jobs are running, {progress.queued:,} queued, {progress.retrying:,} between attempts."
+    if not waiting:
+        return moving
+    reasons = "; ".join(f"{w.jobs:,} jobs wait: {w.message}" for w in waiting)
+    return f"{reasons}. {moving}"

@@ -1,0 +1,167 @@
+"""The HTTP face of providers: their part of the file, and their condition as the whole fleet sees it."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from shared.breaker import Circuit, State
+from shared.catalogue import Provider
+from shared.condition import Condition, quantile
+from shared.gate import Reason, Seen
+from shared.shared_breaker import health_of
+
+_BEST = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+
+
+class BreakerObject(BaseModel):
+    """`target` is the provider, or `PROVIDER|MODEL` where each model has its own. `next_probe_s`: seconds until an open one lets a call try."""
+
+    target: str
+    state: State
+    consecutive_failures: int
+    consecutive_successes: int
+    openings: int
+    reason: str | None
+    since: int | None
+    next_probe_s: float | None
+
+    @classmethod
+    def of(cls, target: str, circuit: Circuit, now: float) -> "BreakerObject":
+        health = health_of(circuit, now)
+        return cls(
+            target=target,
+            state=health.state,
+            consecutive_failures=health.failures,
+            consecutive_successes=health.successes,
+            openings=health.openings,
+            reason=health.reason or None,
+            since=int(circuit.since) or None,
+            next_probe_s=None if health.next_probe_s is None else round(health.next_probe_s, 1),
+        )
+
+
+class OutOfService(BaseModel):
+    """Kept away from jobs: all that use the present key, or those for one model. One job tries at `next_probe_at`."""
+
+    reason: Reason
+    model: str | None
+    code: str
+    message: str
+    since: int
+    next_probe_at: int
+
+
+class LastErrorObject(BaseModel):
+    code: str
+    message: str
+    at: int
+
+
+class HealthObject(BaseModel):
+    """`success_rate` and `latency_s` are moving averages over about twenty calls.
+
+    Quantiles and `availability` (the share of calls that were answered) look back on five minutes, and are null without calls.
+    """
+
+    success_rate: float
+    latency_s: float | None
+    availability: float | None
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    calls: int
+    failures: int
+    consecutive_failures: int
+    answered_at: int | None
+    last_error: LastErrorObject | None
+
+    @classmethod
+    def of(cls, seen: Seen) -> "HealthObject":
+        c, error = seen.condition, seen.condition.last_error
+        calls = seen.answered + seen.failed
+        p50, p95, p99 = (_rounded(quantile(seen.buckets, q)) for q in (0.5, 0.95, 0.99))
+        return cls(
+            success_rate=round(c.success_rate, 4),
+            latency_s=_rounded(c.latency_s) if c.answered_at else None,
+            availability=round(seen.answered / calls, 4) if calls else None,
+            p50_s=p50,
+            p95_s=p95,
+            p99_s=p99,
+            calls=c.calls,
+            failures=c.failures,
+            consecutive_failures=c.consecutive_failures,
+            answered_at=int(c.answered_at) or None,
+            last_error=LastErrorObject(code=error.code, message=error.message, at=int(error.at))
+            if error
+            else None,
+        )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+class ProviderObject(BaseModel):
+    """`enabled`: by the providers file and by hand. `serving`: whether a job could be sent there now. `state`: its worst breaker's."""
+
+    id: str
+    object: Literal["provider"] = "provider"
+    name: str
+    kind: str
+    models: list[str]
+    enabled: bool
+    serving: bool
+    state: State
+    in_flight: int
+    breakers: list[BreakerObject]
+    cools_down_until: int | None
+    out_of_service: list[OutOfService]
+    health: HealthObject
+
+    @classmethod
+    def of(cls, provider: Provider, seen: Seen, in_flight: int, now: float) -> "ProviderObject":
+        c = seen.condition
+        breakers = [
+            BreakerObject.of(target, circuit, now)
+            for target, circuit in sorted(c.breakers.items() or {provider.id: Circuit()}.items())
+        ]
+        cooling = max((cool.until for cool in c.cool_downs.values()), default=0.0)
+        worst = max((b.state for b in breakers), key=_BEST.__getitem__)
+        enabled = provider.enabled and not c.disabled
+        no_key = any(scope.startswith("key:") for scope in c.refusals)
+        return cls(
+            id=provider.id,
+            name=provider.name or provider.id,
+            kind=provider.kind,
+            models=sorted(provider.models),
+            enabled=enabled,
+            serving=enabled and worst is not State.OPEN and cooling <= now and not no_key,
+            state=worst,
+            in_flight=in_flight,
+            breakers=breakers,
+            cools_down_until=int(cooling) if cooling > now else None,
+            out_of_service=_out_of_service(c),
+            health=HealthObject.of(seen),
+        )
+
+
+def _out_of_service(c: Condition) -> list[OutOfService]:
+    found = []
+    for scope, refusal in sorted(c.refusals.items()):
+        kind, _, name = scope.partition(":")
+        found.append(
+            OutOfService(
+                reason=Reason.KEY_REFUSED if kind == "key" else Reason.MODEL_REFUSED,
+                model=name if kind == "model" else None,
+                code=refusal.code,
+                message=refusal.message,
+                since=int(refusal.since),
+                next_probe_at=int(refusal.probe_at),
+            )
+        )
+    return found
+
+
+class ProviderList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ProviderObject]

@@ -1,0 +1,60 @@
+"""The providers and their condition: one view, the same from every process. For administration."""
+
+from fastapi import APIRouter
+
+from api.caller import AdminCaller
+from api.parts import FromApp, Parts
+from api.provider_schema import ProviderList, ProviderObject
+from api.schema import ERRORS
+from shared.catalogue import Provider
+from shared.errors import NotFoundError
+from shared.gate import Action
+
+router = APIRouter(prefix="/v1/providers", tags=["Providers"], responses=ERRORS)
+
+
+@router.get("")
+def list_providers(parts: FromApp, _caller: AdminCaller) -> ProviderList:
+    """All providers of the file: breakers, health, what keeps them out of service, calls under way."""
+    return ProviderList(data=_seen(parts, parts.catalogue.providers))
+
+
+@router.get("/{provider_id}")
+def retrieve_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> ProviderObject:
+    return _seen(parts, [_find(parts, provider_id)])[0]
+
+
+@router.post("/{provider_id}/enable")
+def enable_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> ProviderObject:
+    """Let it serve again: what kept it out of service is forgotten, an open breaker probes at once, and what waits for it comes back."""
+    return _change(parts, provider_id, "enable")
+
+
+@router.post("/{provider_id}/disable")
+def disable_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> ProviderObject:
+    """No more calls begin there, from any process, until it is enabled. Calls under way end as they would have."""
+    return _change(parts, provider_id, "disable")
+
+
+def _change(parts: Parts, provider_id: str, action: Action) -> ProviderObject:
+    provider = _find(parts, provider_id)
+    parts.gate.change(provider.id, action, settings=parts.catalogue.breaker)
+    return _seen(parts, [provider])[0]
+
+
+def _find(parts: Parts, provider_id: str) -> Provider:
+    for provider in parts.catalogue.providers:
+        if provider.id == provider_id:
+            return provider
+    raise NotFoundError(
+        f"No provider found with id '{provider_id[:100]}'.", param="id", code="provider_not_found"
+    )
+
+
+def _seen(parts: Parts, providers: "tuple[Provider, ...] | list[Provider]") -> list[ProviderObject]:
+    now, seen = parts.gate.look([provider.id for provider in providers])
+    workers = parts.ledger.workers()
+    return [
+        ProviderObject.of(provider, each, sum(w.in_flight.get(provider.id, 0) for w in workers), now)
+        for provider, each in zip(providers, seen, strict=True)
+    ]

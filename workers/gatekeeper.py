@@ -1,0 +1,323 @@
+"""The worker's way to the gate: one thread that carries the asks and reports of all calls, many in one exchange.
+
+While Redis is away for a moment, permits come from a gate in this process, which begins with what was known last; beyond
+`ALONE_S` there are none. What was learned meanwhile is reported on Redis' return, each with its age.
+"""
+
+import itertools
+import math
+import queue
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from shared.catalogue import Breaker
+from shared.clock import SystemClock
+from shared.errors import StoreUnavailableError
+from shared.gate import Ask, Block, Candidate, Change, Exchanged, Gate, Reason, Report
+from shared.logs import get_logger
+from shared.memory_gate import MemoryGate
+from shared.permits import Ending, Permit, permit_of, report_of
+
+ALONE_S = 2.0
+"""Redis may be silent for so long before no new call begins."""
+
+PATIENCE_S = 0.25
+"""An ask that has waited so long is answered here."""
+
+_LINGER_S = 0.01  # a report alone waits this long for an ask to ride with
+_AGAIN_S = 0.1
+_MOST = 256
+
+_log = get_logger(__name__)
+
+
+class _Item:
+    """An ask, or a report, and who waits for what comes of it."""
+
+    __slots__ = ("answer", "ask", "at", "done", "left", "permit", "report")
+
+    def __init__(self, ask: Ask | None, report: Report | None, permit: Permit | None, *, waits: bool) -> None:
+        self.ask = ask
+        self.report = report
+        self.permit = permit
+        self.at = time.monotonic()
+        self.done = threading.Event() if waits else None
+        self.answer: Permit | tuple[Block, ...] | bool | None = None
+        self.left = False
+
+
+class Gatekeeper:
+    """`shared.permits.Doorman` for all callers of a worker."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        settings: Callable[[], Breaker],
+        holder: str,
+    ) -> None:
+        self._gate = gate
+        self._settings = settings
+        self._holder = holder
+        self._heard: Callable[[Sequence[Change]], None] = lambda _: None
+        self._serial = 0
+        self._permits = itertools.count(1)
+        self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._put_back: deque[_Item] = deque()
+        self._alone = _Alone()
+        self._out: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._silent_since: float | None = None
+        self._stopping = threading.Event()
+        self._offset = 0.0
+        self._thread = threading.Thread(target=self._loop, name="gatekeeper", daemon=True)
+
+    def start(self, heard: Callable[[Sequence[Change]], None]) -> None:
+        """`heard` is told, in the gate's thread, of breakers that changed."""
+        self._heard = heard
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """What is left to report is sent, if Redis is there to take it."""
+        self._items.put(None)
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    @property
+    def silent_s(self) -> float:
+        """For how long Redis has not answered."""
+        since = self._silent_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def in_flight(self) -> dict[str, int]:
+        """Calls under way, by provider."""
+        with self._lock:
+            return {provider: n for provider, n in self._out.items() if n > 0}
+
+    def now(self) -> float:
+        """The store's time, as far as it is known."""
+        return time.time() + self._offset
+
+    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
+        ask = Ask(f"{self._holder}:{next(self._permits)}", tuple(candidates))
+        found = self._ask(ask) if self.silent_s < PATIENCE_S else None
+        if not isinstance(found, Permit | tuple):
+            found = self._by_ourselves(ask)
+        if isinstance(found, Permit):
+            with self._lock:
+                self._out[found.candidate.provider] += 1
+        return found
+
+    def _ask(self, ask: Ask) -> Permit | tuple[Block, ...] | bool | None:
+        item = _Item(ask, None, None, waits=True)
+        self._items.put(item)
+        assert item.done is not None  # noqa: S101  it was made so
+        while not item.done.wait(PATIENCE_S):
+            if self.silent_s >= PATIENCE_S:
+                with self._lock:
+                    item.left = item.answer is None
+                break  # else this process is merely busy
+        return item.answer
+
+    def _by_ourselves(self, ask: Ask) -> Permit | tuple[Block, ...]:
+        if self.silent_s > ALONE_S:
+            until = self.now() + 1.0
+            return tuple(Block(c.provider, Reason.STORE_AWAY, until) for c in ask.candidates)
+        return self._alone.judge(ask, self._settings(), self._offset)
+
+    def settle(self, permit: Permit, ending: Ending) -> bool:
+        with self._lock:
+            self._out[permit.candidate.provider] -= 1
+        waits = ending.result == "failed"
+        item = _Item(None, report_of(permit, ending), permit, waits=waits)
+        if self.silent_s > 0:
+            self._alone.learn(item.report, self._settings())
+        self._items.put(item)
+        if item.done is None:
+            return True
+        while not item.done.wait(PATIENCE_S):
+            if self.silent_s >= PATIENCE_S:
+                break
+        return item.answer is not False
+
+    # in the gate's thread
+
+    def _loop(self) -> None:
+        stopping = False
+        while not stopping or self._put_back:
+            items, stopping = self._gather(stopping=stopping)
+            if not items:
+                continue
+            self._serial += 1
+            while (told := self._exchange(items)) is None and not self._stopping.wait(_AGAIN_S):
+                pass
+            if told is not None:
+                self._deliver(items, told)
+        self._silent_since = -math.inf  # who asks now is told at once
+
+    def _gather(self, *, stopping: bool) -> tuple[list[_Item], bool]:
+        """Everything that waits; where that is reports alone, what comes within a moment, too."""
+        items = list(self._put_back)
+        self._put_back.clear()
+        until = 0.0
+        while len(items) < _MOST:
+            try:
+                if not items and not stopping:
+                    item = self._items.get()
+                elif until and not stopping:
+                    item = self._items.get(timeout=max(0.0, until - time.monotonic()))
+                else:
+                    item = self._items.get_nowait()
+            except queue.Empty:
+                urgent = any(i.done is not None for i in items)
+                if urgent or stopping or (until and time.monotonic() >= until):
+                    break
+                until = time.monotonic() + _LINGER_S
+                continue
+            if item is None:
+                stopping = True
+                continue
+            items.append(item)
+            if item.done is not None:
+                until = 0.0
+        return items, stopping
+
+    def _exchange(self, items: list[_Item]) -> Exchanged | None:
+        """None where Redis does not answer. Repeated with the same serial, and answered but once."""
+        asked = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = asked
+        reports = [_aged(i.report, asked - i.at) for i in items if i.report is not None]
+        asks = [i.ask for i in items if i.ask is not None]
+        try:
+            told = self._gate.exchange(
+                asks,
+                reports,
+                settings=self._settings(),
+                sender=self._holder,
+                serial=self._serial,
+                spread=random.random(),
+            )
+        except StoreUnavailableError as exc:
+            if self._alone.begin():
+                _log.warning("gate_away", error=exc.message)
+            return None
+        except Exception:  # noqa: BLE001  an edge: the thread must outlive it, and asks are answered here meanwhile
+            _log.exception("gate_failed")
+            self._alone.begin()
+            return None
+        self._silent_since = None
+        if self._alone.end():
+            _log.info("gate_back", reports=len(reports))
+        self._offset = told.now - time.time()
+        self._alone.know(told)
+        return told
+
+    def _deliver(self, items: list[_Item], told: Exchanged) -> None:
+        verdicts, charged = iter(told.verdicts), iter(told.charged)
+        for item in items:
+            if item.ask is not None:
+                found = permit_of(item.ask, next(verdicts))
+                if isinstance(found, Permit):
+                    self._alone.granted(found)
+                with self._lock:
+                    item.answer = found
+                    left = item.left
+                if left and isinstance(found, Permit):  # nobody waits for it any more
+                    self._put_back.append(
+                        _Item(None, report_of(found, Ending("nothing", 0.0)), found, waits=False)
+                    )
+            else:
+                item.answer = next(charged)
+            if item.done is not None:
+                item.done.set()
+        if told.changes:
+            self._heard(told.changes)
+
+
+def _aged(report: Report, age_s: float) -> Report:
+    """An age that only the round trip explains is none."""
+    return report if age_s < 1.0 else msgspec.structs.replace(report, age_s=age_s)
+
+
+class _Alone:
+    """What this process goes by while Redis is away: the conditions it knew last, and what it sees itself."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gate: MemoryGate | None = None
+        self._blocks: dict[tuple[str, str], Block] = {}
+        self._generations: dict[str, int] = {}
+
+    def know(self, told: Exchanged) -> None:
+        """What an exchange has shown."""
+        if not told.changes and all(not v.blocks for v in told.verdicts):
+            return
+        with self._lock:
+            for verdict in told.verdicts:
+                for block in verdict.blocks:
+                    self._blocks[block.provider, block.reason] = block
+            for change in told.changes:
+                for reason in (Reason.BREAKER_OPEN, Reason.BREAKER_PROBING):
+                    self._blocks.pop((change.provider, reason), None)
+                if change.after == "open":
+                    self._blocks[change.provider, Reason.BREAKER_OPEN] = Block(
+                        change.provider, Reason.BREAKER_OPEN, change.until, change.reason
+                    )
+
+    def granted(self, permit: Permit) -> None:
+        self._generations[permit.candidate.target] = permit.generation
+        if self._blocks:
+            with self._lock:
+                for name in [name for name in self._blocks if name[0] == permit.candidate.provider]:
+                    del self._blocks[name]
+
+    def begin(self) -> bool:
+        with self._lock:
+            first = self._gate is None
+            if first:
+                self._gate = MemoryGate(SystemClock())
+            return first
+
+    def end(self) -> bool:
+        with self._lock:
+            ended, self._gate = self._gate is not None, None
+            return ended
+
+    def judge(self, ask: Ask, settings: Breaker, offset: float) -> Permit | tuple[Block, ...]:
+        self.begin()
+        now = time.time() + offset
+        with self._lock:
+            known = [self._known(c, now) for c in ask.candidates]
+            free = [n for n, block in enumerate(known) if block is None]
+            blocks = tuple(block for block in known if block is not None)
+            if not free or self._gate is None:
+                return blocks or tuple(Block(c.provider, Reason.STORE_AWAY, now) for c in ask.candidates)
+            asked = Ask(ask.permit, tuple(ask.candidates[n] for n in free))
+            told = self._gate.exchange(
+                [asked], [], settings=settings, sender=ask.permit, serial=1, spread=0.0
+            )
+        found = permit_of(asked, told.verdicts[0])
+        if isinstance(found, Permit):
+            generation = self._generations.get(found.candidate.target, 0)
+            return Permit(found.id, free[found.choice], found.candidate, generation, found.probe)
+        return (*blocks, *found)
+
+    def _known(self, candidate: Candidate, now: float) -> Block | None:
+        for (provider, _), block in self._blocks.items():
+            if provider == candidate.provider and (block.until > now or not block.until):
+                return block
+        return None
+
+    def learn(self, report: Report | None, settings: Breaker) -> None:
+        with self._lock:
+            if self._gate is None or report is None:
+                return
+            c = self._gate.condition(report.candidate.provider)
+            circuit = c.breakers.get(report.candidate.target)
+            here = msgspec.structs.replace(report, generation=circuit.generation if circuit else 0)
+            self._gate.exchange([], [here], settings=settings, sender=report.permit, serial=2, spread=0.0)
