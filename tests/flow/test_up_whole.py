@@ -59,7 +59,7 @@ def test_killed_parts_come_back_and_no_job_is_lost(tmp_path: Path) -> None:
         batch = submit(client, lines(200)).id
         for name in ("worker-1", "valkey", "simulator", "api"):
             before = done(client, batch)
-            wait_for(lambda before=before: done(client, batch) > before, 30, "progress")  # type: ignore[misc]
+            wait_for(lambda before=before: done(client, batch) > before, 60, "progress")  # type: ignore[misc]
             os.kill(up.part(name), signal.SIGKILL)
             up.wait_said(f"{name} ended (signal 9); started again")
             wait_for(lambda: answers(client), 20, "the API to answer again")

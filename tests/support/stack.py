@@ -27,6 +27,7 @@ from shared.redis_ledger import RedisLedger
 
 _EDGE = (sys.executable, "-m", "api.cli.main")
 START_S = 30.0
+BREAK_S = 0.5
 STOP_S = 20.0
 
 
@@ -89,9 +90,10 @@ class Stack:
         return client
 
     def configure(self, providers: list[dict[str, Any]] | None = None, **sections: Any) -> None:
-        """Write the providers file; by default one provider, the simulator."""
+        """Write the providers file; by default one provider, the simulator, and a breaker whose breaks are short."""
         found = providers or [{"id": "sim", "endpoint": self.simulator.base_url, "cost_per_1k_tokens": 0.01}]
-        self.config.write_text(yaml.safe_dump({"providers": found, **sections}), encoding="utf-8")
+        whole = {"providers": found, "breaker": {"reset_timeout_s": BREAK_S}, **sections}
+        self.config.write_text(yaml.safe_dump(whole), encoding="utf-8")
 
     def _spawn(self, name: str, *args: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -82,6 +82,8 @@ class Behaviour(_Record):
     outage: Outage = "none"
     models: tuple[str, ...] | None = None
     """The models known; None: any."""
+    api_key: str | None = None
+    """The one key that is taken, others are answered 401; None: any, or none."""
     rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")

@@ -8,9 +8,9 @@ from workers.simulator import answers, asked
 from workers.simulator.asgi import Connection, Headers, Receive, Scope, Send, Woken, connection_of, send_json
 from workers.simulator.asked import Asked
 from workers.simulator.behaviour import OK
-from workers.simulator.decide import Decision, Facts, Kind, decide
+from workers.simulator.decide import Decision, Facts, Kind, decide, in_outage
 from workers.simulator.personas import Counters, Persona
-from workers.simulator.refusals import Refusal, ended_hang
+from workers.simulator.refusals import Refusal, ended_hang, of_status
 from workers.simulator.witness import PROMPT_CHARS, Call, Witness, fingerprint, unix_now
 
 DROPPED, HUNG, CLIENT_GONE = "dropped", "hung", "client_gone"
@@ -103,8 +103,14 @@ class Exchange:
         else:
             await self._answer(decision, send, now)
 
+    def _has_key(self, api_key: str) -> bool:
+        return self._call.authorization_sha256 == fingerprint(f"Bearer {api_key}".encode())
+
     def _decide(self, now: float) -> Decision:
-        decision = decide(self._persona.behaviour, self._house.seed, self._facts)
+        behaviour = self._persona.behaviour
+        if behaviour.api_key is not None and not self._has_key(behaviour.api_key):
+            return in_outage(behaviour) or Decision(Kind.REFUSE, of_status(401))
+        decision = decide(behaviour, self._house.seed, self._facts)
         limits = self._persona.limits
         if limits is None or not decision.limited:
             return decision
