@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from support.lone import job, result
 from support.lone_doors import Door, MemoryDoor, Places, ValkeyDoor
 
-from shared.jobs import Claim, Outcome, Split
+from shared.jobs import Claim, Outcome, Split, Try
 from shared.lone import JobStatus, LoneJob, LoneJobs, Submitted
 
 T = TypeVar("T")
@@ -235,13 +235,32 @@ class Fleet(RuleBasedStateMachine):
         delay_s=st.sampled_from(DELAYS_S),
         charged=st.booleans(),
         anew=st.booleans(),
+        why=st.sampled_from([("", False), ("provider_failing", False), ("breaker_open", True)]),
+        tries=st.integers(0, 2),
     )
     def split(
-        self, claim: Claim, data: st.DataObject, kind: Any, delay_s: float, charged: bool, anew: bool
+        self,
+        claim: Claim,
+        data: st.DataObject,
+        kind: Any,
+        delay_s: float,
+        charged: bool,
+        anew: bool,
+        why: tuple[str, bool],
+        tries: int,
     ) -> None:
         jobs = data.draw(st.sets(st.sampled_from([s.id for s in claim.slips]), min_size=1))
         split = Split(
-            kind=kind, jobs=tuple(sorted(jobs)), delay_s=delay_s, provider="p1", charged=charged, anew=anew
+            kind=kind,
+            jobs=tuple(sorted(jobs)),
+            delay_s=delay_s,
+            provider="p1",
+            charged=charged,
+            anew=anew,
+            reason=why[0],
+            wait_for=("p1", "p2"),
+            blocked=why[1],
+            tries=((Try("p1", 500, "boom", 0.5, charged, 1.0),) * tries,) * len(jobs),
         )
         held = {job_id for job_id, token in self._places().held.items() if token == claim.token}
         moved = self.both(lambda lone: lone.split(claim.ref, claim.token, split))

@@ -165,11 +165,19 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
+def _workers(stack: Stack) -> int:
+    answer = requests.get(f"{stack.url}/health/ready", headers=bearer(ADMIN), timeout=5)
+    found = answer.json()["workers"]
+    assert isinstance(found, int)
+    return found
+
+
 @pytest.fixture(scope="module")
 def hers(stack: Stack) -> Hers:
     """Alice's and bob's things are made in turn, so that hers stand between his in every order."""
     owners = {BOB: furnish(stack, BOB), ALICE: furnish(stack, ALICE)}
     stack.kill_worker(stack.workers[0])
+    wait_for(lambda: _workers(stack) == 0, 20, "the worker to count as gone")
     for key, has in owners.items():
         begin(stack, key, has)
     queued_job(stack, BOB)

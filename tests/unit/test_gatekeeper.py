@@ -1,0 +1,138 @@
+"""The gatekeeper with a gate that answers, falls silent, and comes back."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from support.waiting import wait_for
+
+from shared.breaker import State
+from shared.catalogue import Breaker
+from shared.clock import SystemClock
+from shared.errors import StoreUnavailableError
+from shared.gate import Ask, Block, Candidate, Change, Exchanged, Reason, Report
+from shared.memory_gate import MemoryGate
+from shared.permits import Ending, Permit
+from workers import gatekeeper
+from workers.gatekeeper import Gatekeeper
+
+A, B = (Candidate(name, name, "", "m") for name in "ab")
+FAILED = Ending("failed", 0.1, "provider_failed", "boom")
+ANSWERED = Ending("answered", 0.1)
+
+
+class Server(MemoryGate):
+    """`away`: refuses at once. `silent`: says nothing until it is cleared, and then answers."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.away = False
+        self.speaks = threading.Event()
+        self.speaks.set()
+        self.sizes: list[tuple[int, int]] = []
+        self.reports: list[Report] = []
+
+    def exchange(self, asks: Sequence[Ask], reports: Sequence[Report], **more: Any) -> Exchanged:
+        self.speaks.wait(20)
+        if self.away:
+            raise StoreUnavailableError("away")
+        self.sizes.append((len(asks), len(reports)))
+        self.reports += reports
+        return super().exchange(asks, reports, **more)
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def keeper(server: Server) -> Iterator[Gatekeeper]:
+    found = Gatekeeper(server, Breaker, "w1")
+    changes: list[Change] = []
+    found.start(changes.extend)
+    yield found
+    server.away = False
+    server.speaks.set()
+    found.stop()
+
+
+def granted(found: Permit | tuple[Block, ...]) -> Permit:
+    assert isinstance(found, Permit), found
+    return found
+
+
+def refused(found: Permit | tuple[Block, ...]) -> list[Reason]:
+    assert not isinstance(found, Permit)
+    return [block.reason for block in found]
+
+
+def test_permits_come_and_go_and_calls_under_way_are_counted(keeper: Gatekeeper, server: Server) -> None:
+    one, two = granted(keeper.acquire([A, B])), granted(keeper.acquire([B]))
+    assert (one.candidate, two.candidate) == (A, B)
+    assert keeper.in_flight() == {"a": 1, "b": 1}
+    keeper.settle(one, ANSWERED)
+    assert keeper.in_flight() == {"b": 1}
+    wait_for(lambda: server.condition("a").calls == 1, 5, "the report")
+
+
+def test_failures_are_told_whether_they_are_charged(keeper: Gatekeeper) -> None:
+    permits = [granted(keeper.acquire([A])) for _ in range(6)]
+    assert [keeper.settle(permit, FAILED) for permit in permits] == [True] * 5 + [False]
+    assert refused(keeper.acquire([A])) == [Reason.BREAKER_OPEN]
+
+
+def test_many_asks_ride_in_few_exchanges(keeper: Gatekeeper, server: Server) -> None:
+    server.speaks.clear()
+    callers = [
+        threading.Thread(target=lambda: keeper.settle(granted(keeper.acquire([A])), ANSWERED))
+        for _ in range(50)
+    ]
+    for caller in callers:
+        caller.start()
+    server.speaks.set()
+    for caller in callers:
+        caller.join(10)
+    wait_for(lambda: server.condition("a").calls == 50, 5, "all reports")
+    assert len(server.sizes) < 40
+
+
+def test_for_a_moment_it_goes_by_what_it_knew_and_then_not_at_all(
+    keeper: Gatekeeper, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for permit in [granted(keeper.acquire([B])) for _ in range(5)]:
+        keeper.settle(permit, FAILED)
+    assert refused(keeper.acquire([B])) == [Reason.BREAKER_OPEN]
+    granted(keeper.acquire([A]))
+    server.away = True
+    here = granted(keeper.acquire([B, A]))
+    assert here.candidate == A  # never wide open
+    for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
+        keeper.settle(permit, FAILED)
+    assert refused(keeper.acquire([A])) == [Reason.BREAKER_OPEN]  # its own breaker
+    monkeypatch.setattr(gatekeeper, "ALONE_S", 0.0)
+    assert refused(keeper.acquire([A, B])) == [Reason.STORE_AWAY, Reason.STORE_AWAY]
+    keeper.settle(here, ANSWERED)
+    server.away = False
+    wait_for(lambda: server.condition("a").calls == 6, 10, "what was learned to be reported")
+    assert server.condition("a").breakers["a"].state is State.OPEN
+    wait_for(lambda: not isinstance(keeper.acquire([A]), Permit), 5, "the shared breaker to rule again")
+
+
+def test_a_permit_that_comes_too_late_is_given_back(keeper: Gatekeeper, server: Server) -> None:
+    for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
+        keeper.settle(permit, FAILED)
+    server.change("a", "half_open", settings=Breaker())
+    server.speaks.clear()
+    keeper.acquire([A])  # answered here, in vain or not
+    server.speaks.set()
+    wait_for(lambda: any(report.result == "nothing" for report in server.reports), 5, "the late permit")
+    assert server.condition("a").breakers["a"].probes == {}
+
+
+def test_after_its_end_nobody_waits_for_it(server: Server) -> None:
+    keeper = Gatekeeper(server, Breaker, "w1")
+    keeper.start(lambda _: None)
+    keeper.stop()
+    assert refused(keeper.acquire([A])) == [Reason.STORE_AWAY]
