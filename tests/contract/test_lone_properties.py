@@ -233,8 +233,7 @@ class Fleet(RuleBasedStateMachine):
         data=st.data(),
         kind=st.sampled_from(["retry", "park"]),
         delay_s=st.sampled_from(DELAYS_S),
-        charged=st.booleans(),
-        anew=st.booleans(),
+        charged_anew=st.tuples(st.booleans(), st.booleans()),
         why=st.sampled_from([("", False), ("provider_failing", False), ("breaker_open", True)]),
         tries=st.integers(0, 2),
     )
@@ -244,12 +243,12 @@ class Fleet(RuleBasedStateMachine):
         data: st.DataObject,
         kind: Any,
         delay_s: float,
-        charged: bool,
-        anew: bool,
+        charged_anew: tuple[bool, bool],
         why: tuple[str, bool],
         tries: int,
     ) -> None:
         jobs = data.draw(st.sets(st.sampled_from([s.id for s in claim.slips]), min_size=1))
+        charged, anew = charged_anew
         split = Split(
             kind=kind,
             jobs=tuple(sorted(jobs)),
