@@ -46,8 +46,9 @@ def timeless(value: Any) -> Any:
         return msgspec.structs.replace(value, claimed_at=0.0, slips=tuple(slips))
     if isinstance(value, LoneJob):
         started, ended = (None if at is None else 0.0 for at in (value.started_at, value.ended_at))
+        waits = value.waiting and msgspec.structs.replace(value.waiting, since=0.0, until=0.0)
         return msgspec.structs.replace(
-            value, created_at=0.0, expires_at=0.0, started_at=started, ended_at=ended
+            value, created_at=0.0, expires_at=0.0, started_at=started, ended_at=ended, waiting=waits
         )
     if isinstance(value, list | tuple):
         return [timeless(item) for item in value]
