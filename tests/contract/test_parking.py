@@ -1,0 +1,190 @@
+"""What is parked says why and keeps what was tried; on Valkey it comes back when a provider that it waits for serves again."""
+
+import itertools
+
+import pytest
+import redis
+from support.ledgers import index, spec, worker
+from support.lone import claim as claim_lone
+from support.lone import job
+from support.stores import Stores
+
+from shared.catalogue import Breaker
+from shared.gate import Action, Ask, Candidate, Report
+from shared.jobs import BatchSpec, Claim, Split, Try
+from shared.ledger import Ledger
+from shared.redis_client import connect
+from shared.redis_gate import RedisGate
+from shared.redis_ledger import RedisLedger
+from shared.redis_lone import RedisLone
+from shared.redis_url import parse_redis_url
+
+LONG_S = 60.0
+TRY = Try("p1", 503, "provider_failed", 0.25, charged=False, at=1.0)
+_prefixes = itertools.count()
+
+
+def started(ledger: Ledger, total: int) -> BatchSpec:
+    made = spec()
+    ledger.create(made)
+    ledger.beat(worker())
+    chore = ledger.take_chore(5.0)
+    assert chore is not None
+    assert ledger.start(chore, index=index(total), model="m")
+    return made
+
+
+def claimed(ledger: Ledger, size: int) -> list[Claim]:
+    found = [ledger.claim(ref, holder="w1", lease_s=LONG_S) for ref in ledger.feed(shard_size=size, most=10)]
+    return [claim for claim in found if claim is not None]
+
+
+def parked(jobs: tuple[int, ...] | tuple[str, ...], **more: object) -> Split:
+    fields: dict[str, object] = {
+        "kind": "park",
+        "jobs": jobs,
+        "delay_s": LONG_S,
+        "charged": False,
+        "reason": "breaker_open",
+        "wait_for": ("p1",),
+        "blocked": True,
+        **more,
+    }
+    return Split(**fields)  # type: ignore[arg-type]
+
+
+def test_progress_tells_where_a_batchs_jobs_are(stores: Stores) -> None:
+    ledger = stores.ledger
+    made = started(ledger, 30)
+    assert ledger.progress(made.id).queued == 30
+    claims = claimed(ledger, 10)
+    total = sum(len(claim.slips) for claim in claims)
+    first = claims[0]
+    jobs = tuple(slip.index for slip in first.slips)
+    ledger.split(first.ref, first.token, parked(jobs[:3]))
+    ledger.split(first.ref, first.token, parked(jobs[3:5], reason="key_refused", wait_for=("p2", "p1")))
+    ledger.split(first.ref, first.token, Split(kind="retry", jobs=jobs[5:6], delay_s=5.0, provider="p1"))
+    found = ledger.progress(made.id)
+    assert (found.queued, found.running, found.retrying) == (30 - total, total - 6, 1)
+    told = {(w.reason, w.provider, w.jobs) for w in found.waiting}
+    assert told == {("breaker_open", "p1", 3), ("key_refused", "p2", 2)}
+    now = first.claimed_at
+    for waiting in found.waiting:
+        assert waiting.since == pytest.approx(now, abs=1.0)
+        assert waiting.until == pytest.approx(now + LONG_S, abs=1.0)
+    assert found.next_due == pytest.approx(now + 5, abs=1.0)
+
+
+def test_who_is_parked_again_has_waited_since_the_first_time(stores: Stores) -> None:
+    ledger = stores.ledger
+    made = started(ledger, 1)
+    (claim,) = claimed(ledger, 10)
+    ref = ledger.split(claim.ref, claim.token, parked((0,), delay_s=0.1))
+    assert ref is not None
+    stores.pass_time(0.6)
+    again = ledger.claim(ref, holder="w1", lease_s=LONG_S)
+    assert again is not None
+    ledger.split(again.ref, again.token, parked((0,)))
+    (waiting,) = ledger.progress(made.id).waiting
+    assert waiting.since == pytest.approx(claim.claimed_at, abs=0.3)
+    assert again.slips[0].history.parked == 0  # it was never called
+
+
+def test_what_was_tried_is_remembered_the_latest_twenty_calls(stores: Stores) -> None:
+    lone, new = stores.lone, job()
+    lone.submit([new])
+    for _ in range(12):
+        found = claim_lone(lone)
+        split = parked((new.spec.id,), delay_s=0.0, blocked=False, tries=((TRY, TRY),))
+        assert lone.split(found.ref, found.token, split)
+    history = claim_lone(lone).slips[0].history
+    assert history.tries == (TRY,) * 20
+    assert history.parked == 12
+
+
+def test_a_parked_lone_job_says_what_it_waits_for(stores: Stores) -> None:
+    lone, new = stores.lone, job()
+    lone.submit([new])
+    found = claim_lone(lone)
+    lone.split(found.ref, found.token, parked((new.spec.id,), delay_s=0.1))
+    waits = lone.get(new.spec.id)
+    assert waits is not None
+    assert waits.waiting is not None
+    assert (waits.waiting.reason, waits.waiting.provider) == ("breaker_open", "p1")
+    stores.pass_time(0.2)
+    claim_lone(lone)
+    called = lone.get(new.spec.id)
+    assert called is not None
+    assert called.waiting is None
+
+
+class Redis:
+    """Ledger, lone jobs and gate on one server."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        prefix = f"park{next(_prefixes)}"
+        self.client = client
+        self.prefix = prefix
+        self.ledger = RedisLedger(client, prefix)
+        self.lone = RedisLone(client, prefix)
+        self.gate = RedisGate(client, prefix)
+
+    def due_in_s(self, members: int) -> list[float]:
+        """How far off what is parked is due, for batches and lone jobs alike."""
+        seconds, micros = self.client.time()
+        now = seconds + micros / 1e6
+        rows = [
+            *self.client.zrange(f"{self.prefix}:later", 0, -1, withscores=True),
+            *self.client.zrange(f"{self.prefix}:lone:later", 0, -1, withscores=True),
+        ]
+        assert len(rows) == members
+        return sorted(float(score) - now for _, score in rows)
+
+
+@pytest.fixture
+def server(valkey_url: str) -> Redis:
+    return Redis(connect(parse_redis_url(valkey_url), role="worker", max_connections=4))
+
+
+def park_some(server: Redis) -> list[str]:
+    """Ten shards and a lone job that wait for p1; the shards' refs."""
+    started(server.ledger, 100)
+    refs = []
+    for claim in claimed(server.ledger, 10):
+        ref = server.ledger.split(claim.ref, claim.token, parked(tuple(slip.index for slip in claim.slips)))
+        assert ref is not None
+        refs.append(ref)
+    new = job()
+    server.lone.submit([new])
+    found = claim_lone(server.lone)
+    server.lone.split(found.ref, found.token, parked((new.spec.id,)))
+    return refs
+
+
+@pytest.mark.parametrize("action", ["enable", "wake", "close"])
+def test_what_waits_comes_back_spread_out(server: Redis, action: Action) -> None:
+    refs = park_some(server)
+    assert min(server.due_in_s(len(refs) + 1)) > LONG_S - 5
+    if action == "close":
+        server.gate.change("p1", "open", settings=Breaker())
+    server.gate.change("p2", "wake", settings=Breaker())  # nothing waits for that one
+    assert min(server.due_in_s(len(refs) + 1)) > LONG_S - 5
+    server.gate.change("p1", action, settings=Breaker())
+    due = server.due_in_s(len(refs) + 1)
+    assert -0.5 < due[0] < 0.1
+    assert 1.0 < due[-1] <= 2.0
+
+
+def test_a_success_after_a_refused_key_brings_all_back(server: Redis) -> None:
+    candidate = Candidate("p1", "p1", "k", "m")
+    settings = Breaker(out_of_service_probe_s=0.001)
+
+    def exchange(serial: int, asks: list[Ask], reports: list[Report]) -> None:
+        server.gate.exchange(asks, reports, settings=settings, sender="s", serial=serial, spread=0.0)
+
+    exchange(1, [], [Report("a", candidate, 0, "key", "invalid_api_key")])
+    refs = park_some(server)
+    exchange(2, [Ask("b", (candidate,))], [])
+    assert min(server.due_in_s(len(refs) + 1)) > LONG_S - 5
+    exchange(3, [], [Report("b", candidate, 0, "answered")])
+    assert max(server.due_in_s(len(refs) + 1)) <= 2.0
