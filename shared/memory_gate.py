@@ -48,10 +48,6 @@ class MemoryGate:
     def condition(self, provider: str) -> Condition:
         return self._conditions.get(provider) or Condition()
 
-    def adopt(self, provider: str, known: Condition) -> None:
-        """What another gate knows of it."""
-        self._conditions[provider] = known
-
     # reports
 
     def _learn(self, report: Report, settings: Breaker, now: float, spread: float) -> bool:

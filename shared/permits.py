@@ -58,7 +58,7 @@ def ending_of(
     return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
 
 
-def report_of(permit: Permit, ending: Ending, age_s: float = 0.0) -> Report:
+def report_of(permit: Permit, ending: Ending) -> Report:
     return Report(
         permit=permit.id,
         candidate=permit.candidate,
@@ -69,7 +69,6 @@ def report_of(permit: Permit, ending: Ending, age_s: float = 0.0) -> Report:
         duration_s=ending.duration_s,
         bucket=bucket_of(ending.duration_s),
         retry_after_s=-1.0 if ending.retry_after_s is None else ending.retry_after_s,
-        age_s=age_s,
     )
 
 

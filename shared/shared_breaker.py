@@ -104,20 +104,16 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         self._doorman = doorman
         self._candidate = candidate
         self._settings = settings
-        self._known = (0.0, Circuit())
         super().__init__(
             fail_max=settings.failure_threshold,
             reset_timeout=settings.reset_timeout_s,
             success_threshold=settings.success_threshold,
             exclude=exclude,
             listeners=listeners,
-            state_storage=pybreaker.CircuitMemoryStorage(
-                pybreaker.STATE_CLOSED
-            ),  # looked at while it is made
             name=candidate.target,
             throw_new_error_on_trip=throw_new_error_on_trip,
         )
-        self._state_storage = _Shared(self.circuit)
+        self._state_storage = _Shared(self.circuit)  # not before: pybreaker looks at its own while it is made
 
     def circuit(self) -> Circuit:
         """As the whole fleet sees it."""

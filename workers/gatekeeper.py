@@ -39,12 +39,11 @@ _log = get_logger(__name__)
 class _Item:
     """An ask, or a report, and who waits for what comes of it."""
 
-    __slots__ = ("answer", "ask", "at", "done", "left", "permit", "report")
+    __slots__ = ("answer", "ask", "at", "done", "left", "report")
 
-    def __init__(self, ask: Ask | None, report: Report | None, permit: Permit | None, *, waits: bool) -> None:
+    def __init__(self, ask: Ask | None, report: Report | None, *, waits: bool) -> None:
         self.ask = ask
         self.report = report
-        self.permit = permit
         self.at = time.monotonic()
         self.done = threading.Event() if waits else None
         self.answer: Permit | tuple[Block, ...] | bool | None = None
@@ -113,7 +112,7 @@ class Gatekeeper:
         return found
 
     def _ask(self, ask: Ask) -> Permit | tuple[Block, ...] | bool | None:
-        item = _Item(ask, None, None, waits=True)
+        item = _Item(ask, None, waits=True)
         self._items.put(item)
         assert item.done is not None  # noqa: S101  it was made so
         while not item.done.wait(PATIENCE_S):
@@ -133,7 +132,7 @@ class Gatekeeper:
         with self._lock:
             self._out[permit.candidate.provider] -= 1
         waits = ending.result == "failed"
-        item = _Item(None, report_of(permit, ending), permit, waits=waits)
+        item = _Item(None, report_of(permit, ending), waits=waits)
         if self.silent_s > 0:
             self._alone.learn(item.report, self._settings())
         self._items.put(item)
@@ -228,9 +227,7 @@ class Gatekeeper:
                     item.answer = found
                     left = item.left
                 if left and isinstance(found, Permit):  # nobody waits for it any more
-                    self._put_back.append(
-                        _Item(None, report_of(found, Ending("nothing", 0.0)), found, waits=False)
-                    )
+                    self._put_back.append(_Item(None, report_of(found, Ending("nothing", 0.0)), waits=False))
             else:
                 item.answer = next(charged)
             if item.done is not None:
