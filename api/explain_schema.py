@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from api.job_result import why
 from shared.jobs import Batch, BatchStatus, Progress, Waiting
+from shared.reasons import Reason, in_words
 
 
 class WaitingObject(BaseModel):
@@ -27,14 +27,11 @@ class WaitingObject(BaseModel):
         return cls(
             reason=waiting.reason,
             provider=waiting.provider or None,
-            message=why(waiting),
+            message=in_words(waiting.reason, waiting.provider),
             since=int(waiting.since),
             until=math.ceil(waiting.until),
             jobs=waiting.jobs,
         )
-
-
-NO_WORKER = "no_worker_alive"
 
 
 class Explanation(BaseModel):
@@ -77,11 +74,10 @@ class Explanation(BaseModel):
 def waiting_of(progress: Progress, workers: int) -> list[WaitingObject]:
     found = [WaitingObject.of(w) for w in progress.waiting]
     if progress.queued and not workers:
-        message = "no worker is alive: start one with `llm-edge worker`"
         nobody = WaitingObject(
-            reason=NO_WORKER,
+            reason=Reason.NO_WORKER,
             provider=None,
-            message=message,
+            message=in_words(Reason.NO_WORKER, ""),
             since=None,
             until=None,
             jobs=progress.queued,

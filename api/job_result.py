@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from shared.gate import Reason
 from shared.jobs import Waiting
 from shared.lone import JobStatus
+from shared.reasons import in_words
 
 _OK = 200
 _NOT_FOUND = 404
@@ -104,30 +104,11 @@ def too_slow(job_id: str, waited_s: float) -> Answer:
     return Answer(504, msgspec.json.encode(body), headers)
 
 
-_REASONS = {
-    Reason.BREAKER_OPEN: "{} fails, and its circuit breaker is open",
-    Reason.BREAKER_PROBING: "{} failed, and its circuit breaker lets few calls through",
-    Reason.RATE_LIMITED: "{} has answered 429 and cools down",
-    Reason.KEY_REFUSED: "{} is out of service: it refuses our key, or the account has nothing left to spend",
-    Reason.MODEL_REFUSED: "{} is out of service for this model: it refuses it to us",
-    Reason.DISABLED: "{} has been disabled",
-    Reason.OUTAGE: "{} fails",
-    Reason.NO_PROVIDER: "no enabled provider serves this model",
-    Reason.STORE_AWAY: "Redis is away",
-}
-
-
-def why(waiting: Waiting) -> str:
-    """The reason in words."""
-    known = [reason for reason in Reason if reason.value == waiting.reason]
-    return _REASONS[known[0]].format(waiting.provider) if known else waiting.reason
-
-
 def no_provider(job_id: str, waiting: Waiting, lasts_s: float) -> Answer:
     """For a job that nobody can serve within the caller's wait."""
     retry_s = max(1, math.ceil(lasts_s))
     message = (
-        f"No provider can serve this now: {why(waiting)}. Try again in {retry_s} s, or send `Prefer: respond-async`:"
+        f"No provider can serve this now: {in_words(waiting.reason, waiting.provider)}. Try again in {retry_s} s, or send `Prefer: respond-async`:"
         " such a job waits until one can."
     )
     headers = {"x-llm-edge-job": job_id, "retry-after": str(retry_s)}

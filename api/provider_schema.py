@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from shared.breaker import Circuit, State
 from shared.catalogue import Provider
 from shared.condition import Condition, quantile
-from shared.gate import Reason, Seen
+from shared.gate import Seen
+from shared.reasons import Reason
 from shared.shared_breaker import health_of
 
 _BEST = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}

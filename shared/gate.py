@@ -6,7 +6,6 @@ away for a moment; one suite runs on both.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,31 +14,7 @@ from shared.breaker import State
 from shared.catalogue import Breaker, Provider
 from shared.condition import Condition
 from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, RateLimitedError
-
-
-class Reason(StrEnum):
-    """Why a job waits."""
-
-    BREAKER_OPEN = "breaker_open"
-    BREAKER_PROBING = "breaker_half_open"
-    RATE_LIMITED = "rate_limited"
-    KEY_REFUSED = "key_refused"
-    MODEL_REFUSED = "model_refused"
-    DISABLED = "disabled"
-    OUTAGE = "provider_failing"
-    NO_PROVIDER = "no_provider_for_model"
-    STORE_AWAY = "store_away"
-
-    @property
-    def takes_a_person(self) -> bool:
-        """Whether somebody has to mend it: then nobody should wait for it in person."""
-        return self in {Reason.KEY_REFUSED, Reason.MODEL_REFUSED, Reason.DISABLED, Reason.NO_PROVIDER}
-
-
-def takes_a_person(reason: str) -> bool:
-    """The same of a reason that was read: one that is not known does not."""
-    return any(known.value == reason and known.takes_a_person for known in Reason)
-
+from shared.reasons import Reason
 
 Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
 """What a call says of its provider; `nothing` where it was cancelled, or the request itself was refused."""

@@ -9,7 +9,8 @@ from shared.breaker import Circuit, Ended, State
 from shared.catalogue import Breaker
 from shared.clock import Clock
 from shared.condition import SLOT_S, SLOTS, WINDOW_S, Condition, LastError, key_scope, model_scope
-from shared.gate import Action, Ask, Block, Candidate, Change, Exchanged, Reason, Report, Seen, Verdict
+from shared.gate import Action, Ask, Block, Candidate, Change, Exchanged, Report, Seen, Verdict
+from shared.reasons import Reason
 
 _NEW = Circuit()
 

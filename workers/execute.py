@@ -17,7 +17,7 @@ from shared.errors import (
     RateLimitedError,
     RequestRefusedError,
 )
-from shared.gate import Block, Candidate, Reason
+from shared.gate import Block, Candidate
 from shared.ids import job_id
 from shared.jobs import Claim, Outcome, Slip, Try, Usage
 from shared.lines import (
@@ -32,6 +32,7 @@ from shared.lines import (
 )
 from shared.money import cost_usd, format_usd, to_nanos
 from shared.permits import Permit
+from shared.reasons import Reason
 from workers.routing import RoutedJob, rank
 from workers.transport import Answer
 

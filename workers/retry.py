@@ -8,8 +8,9 @@ import msgspec
 
 from shared.catalogue import Retry
 from shared.errors import ProviderError, RateLimitedError
-from shared.gate import Block, Reason
+from shared.gate import Block
 from shared.jobs import History
+from shared.reasons import Reason
 
 OUTAGE_PAUSE_S = 60.0
 """The longest pause between two tries of a job whose providers answer nobody, or may not be asked."""

@@ -19,12 +19,12 @@ from api.job_schema import JobObject
 from api.parts import Parts, parts_of
 from api.schema import ERRORS
 from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
-from shared.gate import takes_a_person
 from shared.idempotency import KEPT_S, Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault, Waiting
 from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
+from shared.reasons import takes_a_person
 
 
 class _Direct(APIRoute):

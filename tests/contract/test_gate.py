@@ -15,12 +15,12 @@ from shared.gate import (
     Candidate,
     Change,
     Exchanged,
-    Reason,
     Report,
     Result,
     Seen,
     Verdict,
 )
+from shared.reasons import Reason
 
 _serials = itertools.count(1)
 A = Candidate("a", "a", "k1", "m")

@@ -11,9 +11,10 @@ from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
-from shared.gate import Ask, Block, Candidate, Change, Exchanged, Reason, Report
+from shared.gate import Ask, Block, Candidate, Change, Exchanged, Report
 from shared.memory_gate import MemoryGate
 from shared.permits import Ending, Permit
+from shared.reasons import Reason
 from workers import gatekeeper
 from workers.gatekeeper import Gatekeeper
 

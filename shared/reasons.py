@@ -1,0 +1,50 @@
+"""Why a job waits: the one register of reasons, with their words."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """As batches, jobs and explanations show it."""
+
+    BREAKER_OPEN = "breaker_open"
+    BREAKER_PROBING = "breaker_half_open"
+    RATE_LIMITED = "rate_limited"
+    KEY_REFUSED = "key_refused"
+    MODEL_REFUSED = "model_refused"
+    DISABLED = "disabled"
+    OUTAGE = "provider_failing"
+    NO_PROVIDER = "no_provider_for_model"
+    STORE_AWAY = "store_away"
+    NO_WORKER = "no_worker_alive"
+
+    @property
+    def takes_a_person(self) -> bool:
+        """Whether somebody has to mend it: then nobody should wait for it in person."""
+        return self in {Reason.KEY_REFUSED, Reason.MODEL_REFUSED, Reason.DISABLED, Reason.NO_PROVIDER}
+
+
+_WORDS = {
+    Reason.BREAKER_OPEN: "{} fails, and its circuit breaker is open",
+    Reason.BREAKER_PROBING: "{} failed, and its circuit breaker lets few calls through",
+    Reason.RATE_LIMITED: "{} has answered 429 and cools down",
+    Reason.KEY_REFUSED: "{} is out of service: it refuses our key, or the account has nothing left to spend",
+    Reason.MODEL_REFUSED: "{} is out of service for this model: it refuses it to us",
+    Reason.DISABLED: "{} has been disabled",
+    Reason.OUTAGE: "{} fails",
+    Reason.NO_PROVIDER: "no enabled provider serves this model",
+    Reason.STORE_AWAY: "Redis is away",
+    Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
+}
+_KNOWN = {reason.value: reason for reason in Reason}
+
+
+def takes_a_person(reason: str) -> bool:
+    """The same of a reason that was read: one that is not known does not."""
+    known = _KNOWN.get(reason)
+    return known is not None and known.takes_a_person
+
+
+def in_words(reason: str, provider: str) -> str:
+    """The reason as a clause; one that is not known stands for itself."""
+    known = _KNOWN.get(reason)
+    return reason if known is None else _WORDS[known].format(provider)
