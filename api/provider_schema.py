@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from shared.breaker import Circuit, State
 from shared.catalogue import Provider
-from shared.condition import Condition, quantile
+from shared.condition import Condition, model_of, quantile
 from shared.gate import Seen
 from shared.reasons import Reason
 from shared.shared_breaker import health_of
@@ -152,11 +152,11 @@ class ProviderObject(BaseModel):
 def _out_of_service(c: Condition) -> list[OutOfService]:
     found = []
     for scope, refusal in sorted(c.refusals.items()):
-        kind, _, name = scope.partition(":")
+        model = model_of(scope)
         found.append(
             OutOfService(
-                reason=Reason.KEY_REFUSED if kind == "key" else Reason.MODEL_REFUSED,
-                model=name if kind == "model" else None,
+                reason=Reason.KEY_REFUSED if model is None else Reason.MODEL_REFUSED,
+                model=model,
                 code=refusal.code,
                 message=refusal.message,
                 since=int(refusal.since),

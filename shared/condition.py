@@ -45,7 +45,8 @@ class CoolDown(msgspec.Struct, frozen=True, kw_only=True):
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Times in Unix seconds, durations in seconds. `breakers` and `cool_downs` by target, `refusals` by scope.
 
-    A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or `model:NAME`.
+    A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or
+    `model:NAME@FINGERPRINT`: with another key, endpoint or name at the provider it is another, so that a change is tried at once.
     """
 
     disabled: bool = False
@@ -65,8 +66,14 @@ def key_scope(fingerprint: str) -> str:
     return f"key:{fingerprint}"
 
 
-def model_scope(model: str) -> str:
-    return f"model:{model}"
+def model_scope(model: str, offer: str) -> str:
+    return f"model:{model}@{offer}"
+
+
+def model_of(scope: str) -> str | None:
+    """The model that a scope is about; None where it is about a key."""
+    kind, _, name = scope.partition(":")
+    return name.rpartition("@")[0] if kind == "model" else None
 
 
 def answered(c: Condition, *, duration_s: float, at: float) -> Condition:
@@ -98,6 +105,7 @@ def _ema(before: float, value: float) -> float:
 
 def refused(c: Condition, scope: str, error: LastError, probe_every_s: float) -> Condition:
     """Out of service for this scope; it has been since the first refusal."""
+    c = _without_forgotten(c, error.at, probe_every_s)
     known = c.refusals.get(scope)
     refusal = Refusal(
         code=error.code,
@@ -114,10 +122,19 @@ def probed(c: Condition, scope: str, now: float, probe_every_s: float) -> Condit
     return msgspec.structs.replace(c, refusals={**c.refusals, scope: refusal})
 
 
-def reinstated(c: Condition, scopes: tuple[str, ...]) -> Condition:
+def reinstated(c: Condition, scopes: tuple[str, ...], now: float, probe_every_s: float) -> Condition:
+    if not c.refusals:
+        return c
+    c = _without_forgotten(c, now, probe_every_s)
     return msgspec.structs.replace(
         c, refusals={scope: refusal for scope, refusal in c.refusals.items() if scope not in scopes}
     )
+
+
+def _without_forgotten(c: Condition, now: float, probe_every_s: float) -> Condition:
+    """Scopes that nobody has tried though he might: their key, endpoint or model is not in use any more."""
+    kept = {scope: r for scope, r in c.refusals.items() if r.probe_at + probe_every_s > now}
+    return c if len(kept) == len(c.refusals) else msgspec.structs.replace(c, refusals=kept)
 
 
 def cooled(c: Condition, target: str, *, now: float, retry_after_s: float | None) -> Condition:

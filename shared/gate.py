@@ -5,7 +5,9 @@ known to be old. Two implementations: `redis_gate` for the fleet, `memory_gate` 
 away for a moment; one suite runs on both.
 """
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import msgspec
@@ -23,12 +25,16 @@ Action = Literal["enable", "disable", "open", "close", "half_open", "wake"]
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
-    """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`."""
+    """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`.
+
+    `key` and `offer` are fingerprints: of endpoint and key, and of these with the provider's own name for the model.
+    """
 
     provider: str
     target: str
     key: str
     model: str
+    offer: str = ""
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
@@ -130,10 +136,18 @@ class Gate(Protocol):
 
 
 def candidate_of(provider: Provider, model: str, key: str, settings: Breaker) -> Candidate:
-    """`model` is the name asked for, `key` the key's fingerprint."""
+    """`model` is the name asked for, `key` the fingerprint of endpoint and key."""
     named = model if model in provider.models else ""
     target = f"{provider.id}|{named or '*'}" if settings.per_model else provider.id
-    return Candidate(provider.id, target, key, named)
+    return Candidate(provider.id, target, key, named, _offer(key, provider.models[named]) if named else "")
+
+
+def fingerprint(*parts: str) -> str:
+    """Tells them apart without telling them."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+_offer = lru_cache(maxsize=4096)(fingerprint)
 
 
 def result_of(error: ProviderError | None, duration_s: float, settings: Breaker) -> Result:

@@ -77,7 +77,8 @@ class MemoryGate:
         if report.result == "answered":
             self._count(report, at)
             c = condition.answered(c, duration_s=report.duration_s, at=at)
-            return condition.reinstated(condition.warmed(c, candidate.target, now), _scopes(candidate))
+            c = condition.warmed(c, candidate.target, now)
+            return condition.reinstated(c, _scopes(candidate), at, settings.out_of_service_probe_s)
         if report.result == "model" and not candidate.model:  # only this job's name was not known there
             return c
         self._count(report, at)
@@ -87,7 +88,7 @@ class MemoryGate:
             wait_s = report.retry_after_s if report.retry_after_s >= 0 else None
             return condition.cooled(c, candidate.target, now=at, retry_after_s=wait_s)
         if report.result in {"key", "model"}:
-            scope = key_scope(candidate.key) if report.result == "key" else model_scope(candidate.model)
+            scope = _scopes(candidate)[report.result == "model"]
             return condition.refused(c, scope, error, settings.out_of_service_probe_s)
         return c
 
@@ -173,7 +174,7 @@ _FAILED = {"answered": False, "failed": True}
 
 
 def _scopes(candidate: Candidate) -> tuple[str, ...]:
-    named = (model_scope(candidate.model),) if candidate.model else ()
+    named = (model_scope(candidate.model, candidate.offer),) if candidate.model else ()
     return (key_scope(candidate.key), *named)
 
 

@@ -8,7 +8,6 @@ written (urllib3 looks whether the socket is readable) and replaced; one that cl
 request, and a second call could be paid for twice: that is the retry's to decide, which counts its attempts.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from urllib3.response import BaseHTTPResponse
 
 from shared.catalogue import Provider
 from shared.errors import ConfigError, KeyRefusedError, ProviderError, ProviderFailedError
+from shared.gate import fingerprint
 from workers.adapter import Adapter
 from workers.classify import classify, redirected, request_id
 from workers.deadline import Call, Watchdog
@@ -85,18 +85,15 @@ class Transport:
         )
 
     def fingerprint(self, provider: Provider) -> str:
-        """Names the provider's present key without telling it; empty where it needs none, or has none that can be used."""
-        source = provider.api_key_env or str(provider.api_key_file or "")
-        if not source:
-            return ""
+        """Names the provider's endpoint and present key without telling them; one that cannot be used is as none."""
         try:
             key = self._key(provider) or ""
         except KeyRefusedError:
-            return ""
-        slot = (provider.id, key)
+            key = ""
+        slot = (provider.endpoint, key)
         found = self._fingerprints.get(slot)
         if found is None:
-            found = self._fingerprints[slot] = hashlib.sha256(key.encode()).hexdigest()[:12]
+            found = self._fingerprints[slot] = fingerprint(*slot)
         return found
 
     def _key(self, provider: Provider) -> str | None:

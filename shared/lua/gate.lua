@@ -1,16 +1,22 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
 --  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s}, ...},
---  asks = {{permit, {{provider, target, key, model}, ...}}, ...}}
+--  asks = {{permit, {{provider, target, key, model, offer}, ...}}, ...}}
 -- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
 local last = call('HMGET', sender, 'serial', 'reply')
 if last[1] and tonumber(last[1]) == A.serial then return last[2] end
 
-local function key_scope(candidate) return 'key:' .. candidate[3] end
-
+-- of the key and, where it is named, of the model
 local function scopes_of(candidate)
-  return candidate[4] ~= '' and { key_scope(candidate), 'model:' .. candidate[4] } or { key_scope(candidate) }
+  local key = 'key:' .. candidate[3]
+  return candidate[4] ~= '' and { key, 'model:' .. candidate[4] .. '@' .. candidate[5] } or { key }
+end
+
+local function drop_forgotten(c, at)
+  for scope, refusal in pairs(c.refusals) do
+    if refusal.probe_at + S.out_of_service_probe_s <= at then c.refusals[scope] = nil end
+  end
 end
 
 local function ema(before, value) return before + A.alpha * (value - before) end
@@ -51,6 +57,7 @@ local function answered(c, candidate, report, at)
       woken[candidate[1]] = true
     end
   end
+  drop_forgotten(c, at)
 end
 
 local function health(c, candidate, report, at)
@@ -63,7 +70,8 @@ local function health(c, candidate, report, at)
   c.last_error = { code = report[5], message = report[6], at = at }
   if result == 'limited' then cool(c, candidate[2], at, report[9]) end
   if result == 'key' or result == 'model' then
-    local scope = result == 'key' and key_scope(candidate) or ('model:' .. candidate[4])
+    local scope = scopes_of(candidate)[result == 'key' and 1 or 2]
+    drop_forgotten(c, at)
     local known = c.refusals[scope]
     c.refusals[scope] = {
       code = report[5], message = report[6], since = known and known.since or at, probe_at = at + S.out_of_service_probe_s,

@@ -228,6 +228,17 @@ def test_a_refused_model_keeps_only_that_model_out(fleet: Fleet) -> None:
     assert fleet.ask(Candidate("a", "a", "k1", "other")).choice == 0
 
 
+def test_a_change_of_what_is_offered_is_tried_at_once_and_the_old_is_forgotten_in_time(fleet: Fleet) -> None:
+    fleet.tell("model", candidate=Candidate("a", "a", "k1", "m", "old"), code="model_not_found")
+    mended = Candidate("a", "a", "k1", "m", "new")
+    assert fleet.ask(mended).choice == 0
+    fleet.tell("answered", candidate=mended)
+    assert list(fleet.seen().condition.refusals) == ["model:m@old"]  # others may have it still
+    fleet.timed.pass_time(601)  # nobody has tried it though he might
+    fleet.tell("answered", candidate=mended)
+    assert fleet.seen().condition.refusals == {}
+
+
 def test_a_name_that_was_merely_passed_on_keeps_nobody_out(fleet: Fleet) -> None:
     passed = Candidate("a", "a", "k1", "")
     fleet.tell("model", candidate=passed, code="model_not_found")

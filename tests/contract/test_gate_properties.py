@@ -13,9 +13,9 @@ from shared.catalogue import Breaker
 from shared.gate import Action, Ask, Candidate, Change, Exchanged, Report, Result, Verdict
 
 CANDIDATES = (
-    Candidate("a", "a", "k1", "m"),
-    Candidate("a", "a", "k2", "m"),
-    Candidate("b", "b|m", "k1", "m"),
+    Candidate("a", "a", "k1", "m", "o1"),
+    Candidate("a", "a", "k2", "m", "o2"),
+    Candidate("b", "b|m", "k1", "m", "o1"),
     Candidate("b", "b|*", "k1", ""),
 )
 RESULTS: tuple[Result, ...] = ("answered", "failed", "limited", "key", "model", "nothing")

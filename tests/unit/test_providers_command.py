@@ -25,7 +25,7 @@ def shown(c: Condition, **more: Any) -> dict[str, Any]:
 OPEN = Circuit(state=State.OPEN, failures=5, until=1012.0, reason="provider_failed", generation=1)
 DISABLED = Condition(disabled=True)
 REFUSED = condition.refused(Condition(), "key:k", ERROR, 300.0)
-NO_MODEL = condition.refused(Condition(), "model:m", ERROR, 300.0)
+NO_MODEL = condition.refused(Condition(), condition.model_scope("m", "o"), ERROR, 300.0)
 COOLING = condition.cooled(Condition(), "sim", now=NOW, retry_after_s=7.0)
 FAILING = condition.failed(Condition(), ERROR)
 
