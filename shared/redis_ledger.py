@@ -1,8 +1,6 @@
 """The ledger on Redis or Valkey: every change is one Lua script, and Redis' own TIME is the only clock."""
 
-import struct
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import redis
@@ -15,49 +13,36 @@ from shared.jobs import (
     TRIES,
     Batch,
     BatchSpec,
-    BatchStatus,
     Chore,
     Claim,
     Fault,
     Finished,
-    History,
-    Moments,
     Outcome,
     Progress,
     Reaped,
     Segment,
-    Slip,
     Split,
-    Tally,
-    Usage,
-    Waiting,
     WorkerRecord,
 )
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.redis_client import store_errors
+from shared.redis_records import (
+    batch_of,
+    places_of,
+    progress_of,
+    read_finished,
+    slip_of,
+    spec_of,
+    text_of,
+)
 from shared.scripts import Scripts
 
 WRITER_TTL_S = 86_400
 EARLY_S = 0.005  # a Celery timer may fire this much before the due time
-_PLACE = struct.Struct(">II")
 _HELD: dict[str, Held] = {"h": "held", "c": "closing", "l": "lost"}
-_NONE = Slip(index=0, offset=0, length=0).history
 
-_spec = msgspec.json.Decoder(BatchSpec)
-_history = msgspec.json.Decoder(History)
-_faults = msgspec.json.Decoder(tuple[Fault, ...])
 _worker = msgspec.json.Decoder(WorkerRecord)
-
-
-class _FinishReply(msgspec.Struct):
-    accepted: str
-    segments: str
-    open: bool
-    hungry: bool
-
-
-_reply = msgspec.msgpack.Decoder(_FinishReply)
 
 
 class RedisLedger:
@@ -97,7 +82,7 @@ class RedisLedger:
                 )
             if not ids:
                 break
-            names = [_text(i) for i in ids]
+            names = [text_of(i) for i in ids]
             gone = []
             for name, batch in zip(names, self._load(names), strict=True):
                 gone.append(name) if batch is None else found.append(batch)
@@ -114,7 +99,9 @@ class RedisLedger:
             pipe.hgetall(self._keys.tallies(batch_id))
         with store_errors():
             rows = pipe.execute()
-        return [_batch(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)]
+        return [
+            batch_of(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)
+        ]
 
     def cancel(self, batch_id: str) -> Batch | None:
         self._run("cancel", id=batch_id, grace_s=contract.CLOSING_GRACE_S)
@@ -168,7 +155,7 @@ class RedisLedger:
             first=first,
             states=states.decode(),
             results={int(job): line for job, line in zip(rows[::2], rows[1::2], strict=True)},
-            slices=tuple(_PLACE.iter_unpack(index)),
+            slices=places_of(index),
             rolled_up=bool(rolled),
         )
 
@@ -207,8 +194,8 @@ class RedisLedger:
             seconds, micros = self._redis.time()
             since = seconds + micros / 1e6 - contract.HEARTBEAT_TIMEOUT_S
             ids = self._redis.zrangebyscore(self._keys.alive, since, "+inf")
-            rows = self._redis.hmget(self._keys.workers, [_text(i) for i in ids]) if ids else []
-        return [_worker.decode(_text(row).split(" ", 1)[1]) for row in rows if row]
+            rows = self._redis.hmget(self._keys.workers, [text_of(i) for i in ids]) if ids else []
+        return [_worker.decode(text_of(row).split(" ", 1)[1]) for row in rows if row]
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
         refs = self._run(
@@ -224,8 +211,8 @@ class RedisLedger:
         row = self._run("claim", ref=ref, holder=holder, lease_s=lease_s, tolerance_s=EARLY_S)
         if not row:
             return None
-        spec = _spec.decode(row[2])
-        slips = [_slip(row[i], row[i + 1], row[i + 2]) for i in range(3, len(row), 3)]
+        spec = spec_of(row[2])
+        slips = [slip_of(row[i], row[i + 1], row[i + 2]) for i in range(3, len(row), 3)]
         return Claim(
             ref=ref,
             batch_id=spec.id,
@@ -287,20 +274,7 @@ class RedisLedger:
         return read_finished(raw)
 
     def progress(self, batch_id: str) -> Progress:
-        row = self._run("progress", id=batch_id)
-        groups = [
-            Waiting(
-                reason=row[i].decode(),
-                provider=row[i + 1].decode(),
-                since=float(row[i + 2]),
-                until=float(row[i + 3]),
-                jobs=row[i + 4],
-            )
-            for i in range(4, len(row), 5)
-        ]
-        return Progress(
-            queued=row[0], running=row[1], retrying=row[2], retry_at=float(row[3]), waiting=tuple(groups)
-        )
+        return progress_of(self._run("progress", id=batch_id))
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return bool(self._run("answered_since", providers=list(providers), since=since))
@@ -326,85 +300,3 @@ class RedisLedger:
     def ping(self) -> None:
         with store_errors():
             self._redis.delete(self._keys.probe)  # a write that a full server takes too
-
-
-def read_finished(raw: bytes) -> Finished:
-    """The reply of the scripts that finish jobs."""
-    reply = _reply.decode(raw)
-    return Finished(
-        accepted=tuple(flag == "1" for flag in reply.accepted),
-        segments=tuple(sorted(int(s) for s in reply.segments.split(",") if s)),
-        open=reply.open,
-        hungry=reply.hungry,
-    )
-
-
-def _text(raw: Any) -> str:
-    """redis-py's replies are bytes here, but typed as either."""
-    return raw.decode() if isinstance(raw, bytes) else str(raw)
-
-
-def _slip(job: int, place: bytes, history: bytes | None) -> Slip:
-    offset, length = _PLACE.unpack(place)
-    return Slip(
-        index=int(job), offset=offset, length=length, history=_history.decode(history) if history else _NONE
-    )
-
-
-def _batch(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
-    def number(field: bytes) -> int:
-        return int(row.get(field, 0))
-
-    def moment(field: str) -> int | None:
-        value = row.get(field.encode())
-        return int(value) if value else None
-
-    return Batch(
-        spec=_spec.decode(row[b"spec"]),
-        status=BatchStatus(row[b"status"].decode()),
-        at=Moments(
-            created_at=number(b"created_at"),
-            expires_at=number(b"expires_at"),
-            **{
-                name: moment(name)
-                for name in Moments.__struct_fields__
-                if name not in {"created_at", "expires_at"}
-            },
-        ),
-        total=number(b"total"),
-        completed=number(b"completed"),
-        failed=number(b"failed"),
-        output_lines=number(b"output_lines"),
-        error_lines=number(b"error_lines"),
-        output_bytes=number(b"output_bytes"),
-        error_bytes=number(b"error_bytes"),
-        model=row[b"model"].decode() if b"model" in row else None,
-        errors=_faults.decode(row[b"errors"]) if b"errors" in row else (),
-        tallies=_tallies(tallies),
-    )
-
-
-def _tallies(row: dict[bytes, bytes]) -> dict[str, Tally]:
-    fields: dict[str, dict[str, int]] = {}
-    for name, value in row.items():
-        provider, field = name.decode().split("|")
-        fields.setdefault(provider, {})[field] = int(value)
-    return {provider: _tally(found) for provider, found in sorted(fields.items())}
-
-
-def _tally(found: dict[str, int]) -> Tally:
-    def n(field: str) -> Any:
-        return found.get(field, 0)
-
-    return Tally(
-        completed=n("completed"),
-        failed=n("failed"),
-        usage=Usage(
-            input_tokens=n("in"),
-            cached_tokens=n("cached"),
-            output_tokens=n("out"),
-            reasoning_tokens=n("reasoning"),
-        ),
-        cost_nanos=n("cost"),
-        unpriced=n("unpriced"),
-    )

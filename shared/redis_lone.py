@@ -12,7 +12,8 @@ from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.redis_client import store_errors
-from shared.redis_ledger import EARLY_S, WRITER_TTL_S, read_finished
+from shared.redis_ledger import EARLY_S, WRITER_TTL_S
+from shared.redis_records import read_finished
 from shared.scripts import Scripts
 
 _MOST_BYTES = 8 * 1024 * 1024
