@@ -5,7 +5,19 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from shared.jobs import Batch, BatchStatus, Progress, Waiting
+from api.job_schema import JobTry
+from shared.jobs import (
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    PENDING,
+    Batch,
+    BatchStatus,
+    JobState,
+    Progress,
+    Waiting,
+)
 from shared.reasons import Reason, in_words
 
 
@@ -34,10 +46,44 @@ class WaitingObject(BaseModel):
         )
 
 
+class LineObject(BaseModel):
+    """One job of a running batch: how it stands, and the calls so far that brought no answer (the latest twenty).
+
+    `attempts` are those that were charged, since its attempts began anew; `parked` is how often it has waited after a call.
+    """
+
+    line: int
+    status: Literal["open", "completed", "failed", "expired", "cancelled"]
+    attempts: int
+    parked: int
+    tries: list[JobTry]
+
+    @classmethod
+    def of(cls, line: int, job: JobState) -> "LineObject":
+        history = job.history
+        return cls(
+            line=line,
+            status=_STATUS[job.state],
+            attempts=history.attempts,
+            parked=history.parked,
+            tries=[JobTry.of(call) for call in history.tries],
+        )
+
+
+_STATUS: dict[str, Literal["open", "completed", "failed", "expired", "cancelled"]] = {
+    PENDING: "open",
+    DONE: "completed",
+    FAILED: "failed",
+    EXPIRED: "expired",
+    CANCELLED: "cancelled",
+}
+
+
 class Explanation(BaseModel):
     """`summary` says it in a sentence.
 
     `queued`: to be handed out; `retrying`: in a back-off after a failure; `parked`: waiting for one of the reasons in `waiting`.
+    `job` is the job of the line that was asked about.
     """
 
     id: str
@@ -52,9 +98,12 @@ class Explanation(BaseModel):
     workers: int
     next_due_at: int | None
     waiting: list[WaitingObject]
+    job: LineObject | None = None
 
     @classmethod
-    def of(cls, batch: Batch, progress: Progress, workers: int) -> "Explanation":
+    def of(
+        cls, batch: Batch, progress: Progress, workers: int, job: LineObject | None = None
+    ) -> "Explanation":
         waiting = waiting_of(progress, workers)
         return cls(
             id=batch.spec.id,
@@ -68,6 +117,7 @@ class Explanation(BaseModel):
             workers=workers,
             next_due_at=math.ceil(progress.next_due) if progress.next_due else None,
             waiting=waiting,
+            job=job,
         )
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel
 
-from shared.jobs import Waiting
+from shared.jobs import History, Try, Waiting
+from shared.lines import shown_try
 from shared.lone import LoneJob
 
 
@@ -33,13 +34,27 @@ class JobTry(BaseModel):
     charged: bool
     at: int
 
+    @classmethod
+    def of(cls, call: Try) -> "JobTry":
+        return cls.model_validate(msgspec.structs.asdict(shown_try(call)))
+
 
 class JobRouting(BaseModel):
+    """Who answered, on which attempt. Of a job that has not ended: no provider, and the attempts so far."""
+
     provider: str | None
     attempts: int
     duration_s: float
     cost_usd: str | None = None
     tries: list[JobTry] = []
+
+
+def routing_of(history: History) -> JobRouting | None:
+    """Of a job that has not ended: the calls so far, none of which brought an answer."""
+    if not history.tries:
+        return None
+    tries = [JobTry.of(call) for call in history.tries]
+    return JobRouting(provider=None, attempts=history.attempts, duration_s=0.0, tries=tries)
 
 
 class JobWaiting(BaseModel):
@@ -90,7 +105,7 @@ class JobObject(BaseModel):
             ended_at=None if job.ended_at is None else int(job.ended_at),
             response=line.get("response"),
             error=line.get("error"),
-            routing=line.get("routing"),
+            routing=line.get("routing") or routing_of(job.history),
             waiting=None if job.waiting is None else JobWaiting.of(job.waiting),
             deleted=deleted,
         )

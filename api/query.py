@@ -5,13 +5,14 @@ from shared.errors import RequestError
 
 def limit_of(raw: str | None, *, default: int, most: int) -> int:
     """A page's size between 1 and `most`. Raises RequestError."""
-    if raw is None:
-        return default
+    return default if raw is None else whole(raw, "limit", most)
+
+
+def whole(raw: str, name: str, most: int) -> int:
+    """A number from 1 to `most`. Raises RequestError."""
     if not (raw.isascii() and raw.isdecimal()) or len(raw) > 9 or not 1 <= int(raw) <= most:  # noqa: PLR2004  int() of endless digits is slow
         raise RequestError(
-            f"Invalid 'limit': must be a whole number from 1 to {most:,}.",
-            param="limit",
-            code="invalid_value",
+            f"Invalid '{name}': must be a whole number from 1 to {most:,}.", param=name, code="invalid_value"
         )
     return int(raw)
 

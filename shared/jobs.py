@@ -155,6 +155,13 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     tries: tuple[Try, ...] = ()
 
 
+class JobState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a batch's job stands (PENDING ...), and what the ledger remembers of it."""
+
+    state: str
+    history: History
+
+
 class Slip(msgspec.Struct, frozen=True, kw_only=True):
     """One job as a claim hands it out: where its line lies in the input file, and its history.
 

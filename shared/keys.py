@@ -57,6 +57,9 @@ class Keys:
     def states(self, batch_id: str) -> str:
         return f"{self.prefix}:b:{batch_id}:st"
 
+    def histories(self, batch_id: str) -> str:
+        return f"{self.prefix}:b:{batch_id}:at"
+
     def index(self, batch_id: str) -> str:
         return f"{self.prefix}:b:{batch_id}:ix"
 

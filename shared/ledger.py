@@ -22,6 +22,7 @@ from shared.jobs import (
     Claim,
     Fault,
     Finished,
+    JobState,
     Outcome,
     Progress,
     Reaped,
@@ -154,6 +155,10 @@ class Ledger(Protocol):
 
     def progress(self, batch_id: str) -> Progress:
         """Where the batch's open jobs are, and what they wait for."""
+        ...
+
+    def job(self, batch_id: str, index: int) -> JobState | None:
+        """One job of a batch that runs; None where there is no such job, or the batch has ended."""
         ...
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:

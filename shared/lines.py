@@ -83,19 +83,17 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shown(tries: Sequence[Try]) -> tuple[TryShown, ...] | msgspec.UnsetType:
-    return (
-        tuple(
-            TryShown(
-                provider=t.provider,
-                status=t.status or None,
-                code=t.code,
-                duration_s=round(t.duration_s, 4),
-                charged=t.charged,
-                at=int(t.at),
-            )
-            for t in tries
-        )
-        or msgspec.UNSET
+    return tuple(shown_try(call) for call in tries) or msgspec.UNSET
+
+
+def shown_try(call: Try) -> TryShown:
+    return TryShown(
+        provider=call.provider,
+        status=call.status or None,
+        code=call.code,
+        duration_s=round(call.duration_s, 4),
+        charged=call.charged,
+        at=int(call.at),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from shared.idempotency import Once
-from shared.jobs import Claim, Finished, Outcome, Split, Waiting
+from shared.jobs import Claim, Finished, History, Outcome, Split, Waiting
 from shared.ledger import Held
 
 LONE = "lone"
@@ -87,7 +87,7 @@ class Submitted(msgspec.Struct, frozen=True):
 class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
     """A lone job as it stands. `line` is its result in the form of a batch's output line. Times in Unix seconds.
 
-    `waiting` says why it is not called, where that is known.
+    `waiting` says why it is not called, where that is known; `history` is of the calls so far, until it has ended.
     """
 
     spec: LoneSpec
@@ -98,6 +98,7 @@ class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None = None
     line: bytes = b""
     waiting: Waiting | None = None
+    history: History = History()
 
 
 class Parked(Waiting, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from shared.jobs import (
     Claim,
     Finished,
     History,
+    JobState,
     Outcome,
     Progress,
     Reaped,
@@ -267,6 +268,12 @@ class MemoryLedger(MemoryBatches):
                 _waiting([s for s in later if (s.reason, s.provider) == name], *name) for name in names
             ),
         )
+
+    def job(self, batch_id: str, index: int) -> JobState | None:
+        batch = self._batches.get(batch_id)
+        if batch is None or not 0 <= index < len(batch.states):
+            return None
+        return JobState(state=batch.states[index], history=batch.histories.get(index, History()))
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return any(self._served.get(provider, 0.0) > since for provider in providers)

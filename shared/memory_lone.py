@@ -28,7 +28,6 @@ class _Entry(msgspec.Struct):
     token: int | None = None
     lease_until: float = 0.0
     due: float | None = None
-    history: History | None = None
     polled: bool = False
     unwanted: bool = False
     parked_since: float | None = None
@@ -136,9 +135,11 @@ class MemoryLone:
     def _end(self, entry: _Entry, status: JobStatus, line: bytes) -> None:
         now, spec = self._now(), entry.view.spec
         heard = not self.listening.isdisjoint(entry.callers)
-        entry.view = msgspec.structs.replace(entry.view, status=status, ended_at=now, line=line, waiting=None)
+        entry.view = msgspec.structs.replace(
+            entry.view, status=status, ended_at=now, line=line, waiting=None, history=History()
+        )
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
-        entry.token = entry.due = entry.history = None
+        entry.token = entry.due = None
         same = self._same_as(spec.owner, spec.fingerprint).jobs
         if not line or (heard and len(same) > _SAME_HEARD):
             same.discard(spec.id)
@@ -255,7 +256,7 @@ class MemoryLone:
                 index=len(slips),
                 offset=0,
                 length=len(found.body),
-                history=found.history or History(),
+                history=found.view.history,
                 id=job_id,
                 endpoint=found.view.spec.endpoint,
                 body=found.body,
@@ -309,7 +310,9 @@ class MemoryLone:
         for job_id in moved:
             found = self._jobs[job_id]
             started = found.view.started_at or 0.0
-            found.history = history_after(found.history, split, started, tries[job_id])
+            before = None if found.view.history == History() else found.view.history
+            after = history_after(before, split, started, tries[job_id]) or History()
+            found.view = msgspec.structs.replace(found.view, history=after)
             found.token, found.due = None, self._now() + split.delay_s
             if split.reason:
                 found.parked_since = found.parked_since or self._now()

@@ -17,6 +17,7 @@ from shared.jobs import (
     Claim,
     Fault,
     Finished,
+    JobState,
     Outcome,
     Progress,
     Reaped,
@@ -29,6 +30,7 @@ from shared.ledger import Held
 from shared.redis_client import store_errors
 from shared.redis_records import (
     batch_of,
+    history_of,
     places_of,
     progress_of,
     read_finished,
@@ -275,6 +277,14 @@ class RedisLedger:
 
     def progress(self, batch_id: str) -> Progress:
         return progress_of(self._run("progress", id=batch_id))
+
+    def job(self, batch_id: str, index: int) -> JobState | None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.getrange(self._keys.states(batch_id), index, index)
+        pipe.hget(self._keys.histories(batch_id), str(index))
+        with store_errors():
+            state, history = pipe.execute()
+        return JobState(state=text_of(state), history=history_of(history)) if state else None
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
         return bool(self._run("answered_since", providers=list(providers), since=since))

@@ -7,25 +7,23 @@ import msgspec
 import redis
 
 from shared import ledger, lone
-from shared.jobs import TRIES, Claim, Finished, History, Outcome, Slip, Split, Waiting
+from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.redis_client import store_errors
 from shared.redis_ledger import EARLY_S, WRITER_TTL_S
-from shared.redis_records import read_finished
+from shared.redis_records import history_of, read_finished
 from shared.scripts import Scripts
 
 _MOST_BYTES = 8 * 1024 * 1024
 _FIELDS = (
     *("spec", "status", "created", "expires", "started", "ended", "line"),
-    *("reason", "waits_for", "parked_since", "due"),
+    *("reason", "waits_for", "parked_since", "due", "history"),
 )
 _HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": lone.OVERDUE_S}
 
 _spec = msgspec.json.Decoder(LoneSpec)
-_history = msgspec.json.Decoder(History)
-_FRESH = History()
 
 
 class RedisLone:
@@ -179,7 +177,7 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
         index=index,
         offset=0,
         length=len(body),
-        history=_history.decode(history) if history else _FRESH,
+        history=history_of(history),
         id=job_id.decode(),
         endpoint=endpoint.decode(),
         body=body,
@@ -188,7 +186,7 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
 
 
 def _job(row: Sequence[Any]) -> LoneJob:
-    spec, status, created, expires, started, ended, line, reason, waits_for, since, due = row
+    spec, status, created, expires, started, ended, line, reason, waits_for, since, due, history = row
     return LoneJob(
         spec=_spec.decode(spec),
         status=lone.JobStatus(status.decode()),
@@ -202,4 +200,5 @@ def _job(row: Sequence[Any]) -> LoneJob:
         )
         if reason
         else None,
+        history=history_of(history),
     )

@@ -43,6 +43,10 @@ def spec_of(raw: bytes) -> BatchSpec:
     return _spec.decode(raw)
 
 
+def history_of(raw: bytes | None) -> History:
+    return _history.decode(raw) if raw else _NONE
+
+
 def places_of(index: bytes) -> tuple[tuple[int, int], ...]:
     """Of each job the (offset, length) of its line."""
     return tuple(_PLACE.iter_unpack(index))
@@ -82,9 +86,7 @@ def text_of(raw: Any) -> str:
 
 def slip_of(job: int, place: bytes, history: bytes | None) -> Slip:
     offset, length = _PLACE.unpack(place)
-    return Slip(
-        index=int(job), offset=offset, length=length, history=_history.decode(history) if history else _NONE
-    )
+    return Slip(index=int(job), offset=offset, length=length, history=history_of(history))
 
 
 def batch_of(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:

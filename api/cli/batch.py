@@ -183,10 +183,17 @@ def status(
 
 
 @app.command(epilog=ANSWER_CODES)
-def explain(ctx: typer.Context, batch_id: BatchId, as_json: AsJson = False) -> None:
+def explain(
+    ctx: typer.Context,
+    batch_id: BatchId,
+    line: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tell of the N-th request of the input file, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Say why a batch is not further: where its jobs are, what they wait for, and until when."""
     with _session(ctx, as_json=as_json) as session:
-        raw = session.client.explain(batch_id)
+        raw = session.client.explain(batch_id, line)
         session.print(raw, report.explanation(raw))
 
 

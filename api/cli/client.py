@@ -90,8 +90,9 @@ class Client:
     def cancel(self, batch_id: str) -> dict[str, Any]:
         return self._json("POST", f"/batches/{quote(batch_id, safe='')}/cancel")
 
-    def explain(self, batch_id: str) -> dict[str, Any]:
-        return self._json("GET", f"/batches/{quote(batch_id, safe='')}/explain")
+    def explain(self, batch_id: str, line: int | None = None) -> dict[str, Any]:
+        query = "" if line is None else f"?line={line}"
+        return self._json("GET", f"/batches/{quote(batch_id, safe='')}/explain{query}")
 
     def providers(self, *, patient: bool = True) -> dict[str, Any]:
         return self._json("GET", "/providers", patient=patient)

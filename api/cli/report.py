@@ -82,6 +82,21 @@ def explanation(raw: Mapping[str, Any]) -> list[str]:
         jobs, reason = entry.get("jobs", 0), printable(str(entry.get("reason")), 40)
         where = printable(str(entry.get("provider") or "-"), 64)
         lines.append(f"  {jobs:>8,}  {reason:<22}  {where:<16}  since {since}, next try {until}")
+    job = raw.get("job")
+    return [*lines, *_calls(job)] if isinstance(job, Mapping) else lines
+
+
+def _calls(job: Mapping[str, Any]) -> list[str]:
+    """One job, and the calls so far that brought no answer."""
+    status = printable(str(job.get("status")), 20)
+    lines = [f"line {job.get('line', '?')}  {status}, {count(job.get('attempts', 0), 'attempt')} charged"]
+    for call in job.get("tries") or []:
+        said = printable(f"{call.get('status') or '-'} {call.get('code')}", 60)
+        where = printable(str(call.get("provider")), 64)
+        charged = "charged" if call.get("charged") else "not charged"
+        lines.append(
+            f"  {_clock(call.get('at'))}  {where:<16}  {said:<30}  {call.get('duration_s', 0):.2f} s, {charged}"
+        )
     return lines
 
 

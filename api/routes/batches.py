@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from api import idempotency
 from api.caller import CallerOf
-from api.explain_schema import Explanation, waiting_of
+from api.explain_schema import Explanation, LineObject, waiting_of
 from api.parts import FromApp, Parts
-from api.query import limit_of
+from api.query import limit_of, whole
 from api.routes.files import find as find_file
 from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, window_s
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
@@ -161,11 +161,23 @@ def retrieve_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObje
 
 
 @router.get("/{batch_id}/explain")
-def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> Explanation:
-    """Where the open jobs are, what they wait for, and when something happens next."""
+def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf, line: str | None = None) -> Explanation:
+    """Where the open jobs are, what they wait for, and when something happens next.
+
+    With `line`, the number of a request in the input file from 1 on, also what has become of that one so far.
+    """
     batch = _find(parts, batch_id, caller.owner)
     progress, workers = _progress(parts, batch)
-    return Explanation.of(batch, progress, workers)
+    return Explanation.of(batch, progress, workers, None if line is None else _job(parts, batch, line))
+
+
+def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
+    """None where the batch does not run: its files tell."""
+    if batch.status is not BatchStatus.IN_PROGRESS:
+        return None
+    number = whole(line, "line", batch.total)
+    job = parts.ledger.job(batch.spec.id, number - 1)
+    return None if job is None else LineObject.of(number, job)
 
 
 def _progress(parts: Parts, batch: Batch) -> tuple[Progress, int]:

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from support.lone import job, result
 from support.lone_doors import Door, MemoryDoor, Places, ValkeyDoor
 
-from shared.jobs import Claim, Outcome, Split, Try
+from shared.jobs import Claim, History, Outcome, Split, Try
 from shared.lone import JobStatus, LoneJob, LoneJobs, Submitted
 
 T = TypeVar("T")
@@ -37,18 +37,21 @@ def timeless(value: Any) -> Any:
     if isinstance(value, Submitted):
         return msgspec.structs.replace(value, at=0.0)
     if isinstance(value, Claim):
-        slips = [
-            msgspec.structs.replace(
-                s, history=msgspec.structs.replace(s.history, since=float(s.history.since > 0))
-            )
-            for s in value.slips
-        ]
+        slips = [msgspec.structs.replace(s, history=timeless(s.history)) for s in value.slips]
         return msgspec.structs.replace(value, claimed_at=0.0, slips=tuple(slips))
+    if isinstance(value, History):
+        return msgspec.structs.replace(value, since=float(value.since > 0))
     if isinstance(value, LoneJob):
         started, ended = (None if at is None else 0.0 for at in (value.started_at, value.ended_at))
         waits = value.waiting and msgspec.structs.replace(value.waiting, since=0.0, until=0.0)
         return msgspec.structs.replace(
-            value, created_at=0.0, expires_at=0.0, started_at=started, ended_at=ended, waiting=waits
+            value,
+            created_at=0.0,
+            expires_at=0.0,
+            started_at=started,
+            ended_at=ended,
+            waiting=waits,
+            history=timeless(value.history),
         )
     if isinstance(value, list | tuple):
         return [timeless(item) for item in value]

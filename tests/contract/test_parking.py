@@ -11,7 +11,7 @@ from support.stores import Stores
 
 from shared.catalogue import Breaker
 from shared.gate import Action, Ask, Candidate, Report
-from shared.jobs import BatchSpec, Claim, Split, Try
+from shared.jobs import BatchSpec, Claim, History, JobState, Split, Try
 from shared.ledger import Ledger
 from shared.redis_client import connect
 from shared.redis_gate import RedisGate
@@ -97,9 +97,25 @@ def test_what_was_tried_is_remembered_the_latest_twenty_calls(stores: Stores) ->
         found = claim_lone(lone)
         split = parked((new.spec.id,), delay_s=0.0, blocked=False, tries=((TRY, TRY),))
         assert lone.split(found.ref, found.token, split)
+    shown = lone.get(new.spec.id)
+    assert shown is not None
     history = claim_lone(lone).slips[0].history
+    assert shown.history == history
     assert history.tries == (TRY,) * 20
     assert history.parked == 12
+
+
+def test_a_batchs_job_tells_the_calls_so_far(stores: Stores) -> None:
+    ledger = stores.ledger
+    made = started(ledger, 3)
+    (claim,) = claimed(ledger, 10)
+    ledger.split(claim.ref, claim.token, parked((1,), blocked=False, charged=True, tries=((TRY,),)))
+    found = ledger.job(made.id, 1)
+    assert found is not None
+    assert (found.state, found.history.attempts, found.history.tries) == ("p", 1, (TRY,))
+    assert ledger.job(made.id, 2) == JobState(state="p", history=History())
+    assert ledger.job(made.id, 3) is None
+    assert ledger.job("batch_unknown", 0) is None
 
 
 def test_a_parked_lone_job_says_what_it_waits_for(stores: Stores) -> None:

@@ -45,6 +45,16 @@ def explain(stack: Stack, batch_id: str) -> Any:
     return requests.get(f"{stack.base_url}/batches/{batch_id}/explain", timeout=5).json()
 
 
+def first_tried(stack: Stack, batch_id: str) -> Any:
+    """The first of the batch's jobs whose calls so far are told; by line, as a user asks."""
+    url = f"{stack.base_url}/batches/{batch_id}/explain"
+    for number in range(1, 3000):
+        job = requests.get(url, params={"line": number}, timeout=5).json()["job"]
+        if job["tries"]:
+            return job
+    return None
+
+
 def reasons(stack: Stack, batch_id: str) -> set[str]:
     return {waiting["reason"] for waiting in explain(stack, batch_id)["waiting"]}
 
@@ -84,6 +94,10 @@ def test_an_outage_in_mid_batch_fails_nothing_and_flow_comes_back_without_a_herd
         told = explain(stack, batch.id)
         assert "circuit breaker is open" in told["summary"]
         assert told["parked"] == sum(w["jobs"] for w in told["waiting"])
+        assert told["job"] is None
+        refused = wait_for(lambda: first_tried(stack, batch.id), 10, "a job that was tried")
+        assert refused["status"] == "open"
+        assert refused["tries"][0]["status"] == 503
         assert stack.client.batches.retrieve(batch.id).model_extra["waiting"]  # type: ignore[index]
         wait_for(lambda: time.time() - down > 3 * BREAK_S, 20, "three breaks")
         stack.simulator.patch(outage="none")
@@ -107,6 +121,9 @@ def test_a_lone_job_outlives_an_outage_and_who_waits_is_told() -> None:
         wait_for(
             lambda: (job(stack, accepted)["waiting"] or {}).get("reason") == "breaker_open", 10, "the reason"
         )
+        waits = job(stack, accepted)["routing"]
+        assert waits["provider"] is None
+        assert {t["status"] for t in waits["tries"]} == {503}
         told = [ask(stack, f"impatient {n}") for n in range(3)]
         refused = [t for t in told if t.status_code == 503]
         assert refused, [(t.status_code, t.text) for t in told]
