@@ -20,8 +20,8 @@ EdgeError
     ├── ProviderFailedError      5xx, 529, an answer that is none: retryable, counts
     ├── RateLimitedError         429: retryable, a cool-down of its own, never charged to the job
     ├── ProviderBusyError        408, 409, 425: retryable, does not count
-    ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve; another may
-    ├── ModelRefusedError        403, 404: this provider does not serve this model to us; another may
+    ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve, another may; never charged
+    ├── ModelRefusedError        403, 404: this provider does not serve this model to us, another may; never charged
     └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
 """
 
@@ -210,10 +210,12 @@ class ProviderBusyError(ProviderError):
 
 class KeyRefusedError(ProviderError):
     default_code = "provider_key_refused"
+    charged = False
 
 
 class ModelRefusedError(ProviderError):
     default_code = "model_not_found"
+    charged = False
 
 
 class RequestRefusedError(ProviderError):
