@@ -5,6 +5,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -31,7 +33,11 @@ LOOK_AGAIN_S = 0.05
 STUCK_S = 2.0
 """While Redis refuses answers for longer than this, no new call starts: its answer could not be kept."""
 
+AGAIN_S = 0.5
+"""Between tries while the store takes neither splits nor releases."""
+
 _log = get_logger(__name__)
+_T = TypeVar("_T")
 
 Retry = Callable[[str, float, Exception], None]
 """Celery's own retry: (ref of the new shard, seconds until it is due, the error)."""
@@ -98,13 +104,16 @@ class ShardRun:
             self._closing = True
 
     def run(self) -> None:
-        """Returns when every job has been written, split off, or left unstarted. Raises StoreUnavailableError."""
+        """Returns when every job has been written, split off, or left unstarted.
+
+        Raises StoreUnavailableError where the worker is stopping and what is left must be left to the lease.
+        """
         started = time.monotonic()
         claim = self._claim
         for slip, line in self._lines():
             self._submit(slip, line)
         self._await(len(claim.slips))
-        self.store.release(claim.ref, claim.token)
+        self._insist(lambda: self.store.release(claim.ref, claim.token))
         _log.info(
             "shard_done",
             shard=claim.ref,
@@ -121,8 +130,9 @@ class ShardRun:
         claim = self._claim
         if claim.batch_id == LONE:
             return [(slip, slip.body) for slip in claim.slips]
+        places = [(slip.offset, slip.length) for slip in claim.slips]
         try:
-            lines = self._parts.files.slices(claim.input_file_id, [(s.offset, s.length) for s in claim.slips])
+            lines = self._insist(lambda: self._parts.files.slices(claim.input_file_id, places))
         except NotFoundError as exc:
             _log.error("input_gone", shard=claim.ref, error=exc.message)
             for slip in claim.slips:
@@ -193,6 +203,23 @@ class ShardRun:
 
     # in the task's own thread
 
+    def _insist(self, ask: Callable[[], _T]) -> _T:
+        """What the store says, asked until it says something: calls in flight need the lease kept, and their ends wait in `_events`.
+
+        Repeated, a split or release whose reply was lost moves nothing more. Raises StoreUnavailableError once the worker is stopping.
+        """
+        waits = False
+        while True:
+            try:
+                return ask()
+            except StoreUnavailableError as exc:
+                if self._parts.stopping.is_set():
+                    raise
+                if not waits:
+                    _log.warning("shard_waits_for_store", shard=self.ref, error=exc.message)
+                waits = True
+            self._parts.stopping.wait(AGAIN_S)
+
     def _await(self, left: int) -> None:
         waiting: list[_Waiting] = []
         while left:
@@ -230,7 +257,8 @@ class ShardRun:
             if decision.kind == "doubt":
                 jobs = [w for w in group if not self._fails(w.result)]
             if jobs:
-                self._split_group(decision, jobs)
+                with suppress(StoreUnavailableError):  # left to the lease; what is in flight is waited for
+                    self._split_group(decision, jobs)
             gone += len(jobs)
         self._split_off += gone
         return gone
@@ -239,35 +267,22 @@ class ShardRun:
         if isinstance(failed, Blocked):
             return False
         history = failed.job.slip.history
-        tried = {*history.tried, failed.provider}
-        if not self._parts.ledger.answered_since(sorted(tried), history.since or self._claim.claimed_at):
-            return False
-        self._write(given_up(failed))
-        return True
+        tried = sorted({*history.tried, failed.provider})
+        since = history.since or self._claim.claimed_at
+        with suppress(StoreUnavailableError):
+            if self._insist(lambda: self._parts.ledger.answered_since(tried, since)):
+                self._write(given_up(failed))
+                return True
+        return False
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
-        late_s = time.monotonic() - max(w.since_s for w in group)  # none of them comes too early
-        slips = [w.result.job.slip for w in group]
-        provider = group[0].provider
-        split = Split(
-            kind="retry" if decision.kind == "retry" else "park",
-            jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
-            delay_s=max(0.0, decision.delay_s - late_s),
-            provider=provider,
-            charged=decision.charged and decision.kind != "doubt",
-            anew=decision.kind == "doubt",
-            reason=decision.reason.value if decision.reason else "",
-            wait_for=decision.wait_for or ((provider,) if provider else ()),
-            blocked=decision.blocked,
-            tries=tuple(w.result.tries for w in group),
-        )
+        claim = self._claim
+        split = _split_of(decision, group)
         if decision.reason is not None and split.kind == "park":
-            _log.info(
-                "parked", shard=self._claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s
-            )
-        ref = self.store.split(self._claim.ref, self._claim.token, split)
+            _log.info("parked", shard=claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s)
+        ref = self._insist(lambda: self.store.split(claim.ref, claim.token, _split_of(decision, group)))
         if ref is not None and split.kind == "retry":
-            self._retry(ref, split.delay_s, group[0].why or RuntimeError())
+            self._retry(ref, _left_s(decision, group), group[0].why or RuntimeError())
 
 
 _FLUSH = object()
@@ -278,6 +293,28 @@ def _lane(slip: Slip) -> Lane:
     if slip.waited:
         return Lane.INTERACTIVE
     return Lane.RETRY if slip.id or slip.history.attempts or slip.history.parked else Lane.FRESH
+
+
+def _left_s(decision: Decision, group: Sequence[_Waiting]) -> float:
+    """Until they are due; none of them comes too early."""
+    return max(0.0, decision.delay_s - (time.monotonic() - max(w.since_s for w in group)))
+
+
+def _split_of(decision: Decision, group: Sequence[_Waiting]) -> Split:
+    slips = [w.result.job.slip for w in group]
+    provider = group[0].provider
+    return Split(
+        kind="retry" if decision.kind == "retry" else "park",
+        jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
+        delay_s=_left_s(decision, group),
+        provider=provider,
+        charged=decision.charged and decision.kind != "doubt",
+        anew=decision.kind == "doubt",
+        reason=decision.reason.value if decision.reason else "",
+        wait_for=decision.wait_for or ((provider,) if provider else ()),
+        blocked=decision.blocked,
+        tries=tuple(w.result.tries for w in group),
+    )
 
 
 def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]]]:

@@ -1,0 +1,211 @@
+"""A shard's run while the store is away: calls in flight keep their lease, what could not begin leaves once it can."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+from support.batches import jsonl, line
+from support.ledgers import index, spec, worker
+from support.waiting import wait_for
+
+from shared.catalogue import Catalogue, Provider
+from shared.clock import SystemClock
+from shared.errors import StoreUnavailableError
+from shared.gate import Block, Candidate, Reason
+from shared.jobs import Progress, Split
+from shared.ledger import Held
+from shared.memory_files import MemoryFiles
+from shared.memory_ledger import MemoryLedger
+from shared.memory_lone import MemoryLone
+from shared.permits import Permit
+from shared.room import Room
+from shared.room_watch import RoomWatch
+from workers import shard
+from workers.calls import Calls, Lane
+from workers.leases import Leases
+from workers.provider import TokenUsage
+from workers.shard import Parts, run_shard
+from workers.transport import Answer
+from workers.writer import Writer
+
+LEASE_S = 0.3
+
+
+class Ledger(MemoryLedger):
+    """`away`: it takes neither splits nor releases. `loses`: it takes the next split, and the reply is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.away = self.loses = False
+        self.refused = self.renewed = 0
+
+    def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
+        self.renewed += len(held)
+        return super().renew(held, lease_s=lease_s)
+
+    def split(self, ref: str, token: int, split: Split) -> str | None:
+        self._refuse()
+        found = super().split(ref, token, split)
+        if self.loses:
+            self.loses = False
+            raise StoreUnavailableError("the reply was lost")
+        return found
+
+    def release(self, ref: str, token: int) -> bool:
+        self._refuse()
+        return super().release(ref, token)
+
+    def _refuse(self) -> None:
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailableError("away")
+
+
+class Lines(MemoryFiles):
+    """One job that is called, one that finds no store to begin by."""
+
+    def slices(self, file_id: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        del file_id, places
+        return [jsonl([line(name, "hello", model=name)]) for name in ("called", "blocked")]
+
+
+class Upstream:
+    """A call ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.called = threading.Event()
+        self.answers = threading.Event()
+
+    def candidate(self, provider: Provider, model: str) -> Candidate:
+        return Candidate(provider.id, provider.id, "", model)
+
+    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
+        (candidate,) = candidates
+        if candidate.model == "blocked":
+            return (Block(candidate.provider, Reason.STORE_AWAY, 0.0),)
+        return Permit("1", 0, candidate, 0)
+
+    def release(self, permit: Permit) -> None: ...
+
+    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
+        del permit, provider, endpoint, body
+        self.called.set()
+        assert self.answers.wait(20)
+        return Answer(body=b"{}", usage=TokenUsage(), request_id=None, duration_s=0.1)
+
+
+class Worker:
+    """What a worker has for its shards, and the run of one whose jobs are those of `Lines`."""
+
+    def __init__(self) -> None:
+        self.ledger, lone, clock = Ledger(), MemoryLone(SystemClock()), SystemClock()
+        self.upstream, self.calls, self.stopping = Upstream(), Calls(4), threading.Event()
+        self.writer = Writer(self.ledger, lone, "w", lambda _, __: None)
+        self.leases = Leases(self.ledger, LEASE_S, worker)
+        self.parts = Parts(
+            ledger=self.ledger,
+            lone=lone,
+            files=Lines(clock),
+            calls=self.calls,
+            writer=self.writer,
+            leases=self.leases,
+            upstream=self.upstream,
+            now=clock.now,
+            catalogue=lambda: Catalogue(providers=(Provider(id="p", endpoint="http://127.0.0.1:1/v1"),)),
+            room=RoomWatch(Room, 60.0),
+            stopping=self.stopping,
+            holder="w",
+            lease_s=LEASE_S,
+        )
+        self.task = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        made = spec()
+        self.batch_id = made.id
+        self.ledger.create(made)
+        chore = self.ledger.take_chore(60)
+        assert chore is not None
+        self.ledger.start(chore, index=index(2), model=None)
+        self.leases.start()
+        self.calls.start()
+        self.writer.start()
+        (self.ref,) = self.ledger.feed(shard_size=2, most=1)
+        self.task.start()
+        assert self.upstream.called.wait(10)
+
+    def _run(self) -> None:
+        run_shard(self.ref, Lane.FRESH, self.parts, lambda ref, _, __: pytest.fail(f"{ref} was sent"))
+
+    def progress(self) -> Progress:
+        return self.ledger.progress(self.batch_id)
+
+    def completed(self) -> int:
+        found = self.ledger.get(self.batch_id)
+        assert found is not None
+        return found.completed
+
+    def stop(self) -> None:
+        self.ledger.away = False
+        self.upstream.answers.set()
+        self.task.join(10)
+        self.writer.stop()
+        self.leases.stop()
+        self.calls.stop()
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setattr(shard, "AGAIN_S", 0.02)
+    found = Worker()
+    found.ledger.away = True
+    yield found
+    found.stop()
+
+
+def test_a_split_that_the_store_does_not_take_is_tried_again_and_the_lease_kept(running: Worker) -> None:
+    running.start()
+    wait_for(lambda: running.ledger.refused > 2, 10, "a few tries")
+    before = running.ledger.renewed
+    wait_for(lambda: running.ledger.renewed > before + 5, 10, "renewals beyond the lease")
+    assert running.ledger.reap(most=10).recovered == 0
+    running.ledger.away = False
+    wait_for(lambda: running.progress().waiting, 10, "what could not begin to be parked")
+    assert running.progress().running == 1, "the call in flight has its lease still"
+    running.upstream.answers.set()
+    running.task.join(10)
+    assert (running.completed(), running.progress().running) == (1, 0)
+
+
+def test_a_split_whose_reply_was_lost_is_done_once(running: Worker) -> None:
+    running.ledger.away, running.ledger.loses = False, True
+    running.start()
+    wait_for(lambda: running.progress().waiting, 10, "the split")
+    running.upstream.answers.set()
+    running.task.join(10)
+    assert not running.ledger.loses
+    assert [w.jobs for w in running.progress().waiting] == [1]
+    assert (running.completed(), running.progress().running) == (1, 0)
+
+
+def test_a_release_that_the_store_does_not_take_is_tried_again(running: Worker) -> None:
+    running.upstream.answers.set()
+    running.start()
+    wait_for(lambda: running.ledger.refused > 2, 10, "a few tries")
+    running.ledger.away = False
+    running.task.join(10)
+    assert running.progress().running == 0
+
+
+def test_a_worker_that_stops_meanwhile_waits_for_its_calls_and_leaves_the_rest_to_the_lease(
+    running: Worker,
+) -> None:
+    running.start()
+    wait_for(lambda: running.ledger.refused > 2, 10, "a few tries")
+    running.stopping.set()
+    before = running.ledger.renewed
+    wait_for(lambda: running.ledger.renewed > before + 5, 10, "renewals beyond the lease")
+    assert running.task.is_alive(), "a call is in flight"
+    running.upstream.answers.set()
+    running.task.join(10)
+    assert not running.task.is_alive()
+    assert (running.completed(), running.progress().waiting) == (1, ())
