@@ -224,6 +224,11 @@ def broken(job: Job, exc: Exception) -> Failed:
     return Failed(job, Request(None if job.slip.id else _custom_id(job.line), "", b""), "", error)
 
 
+def kept_back(job: Job, *, now: float) -> Blocked:
+    """A job that is not called: the store takes no answers at present."""
+    return Blocked(job, Request("", "", b""), (Block("", Reason.STORE_AWAY, now + 1.0),))
+
+
 def input_gone(claim: Claim, slip: Slip, exc: NotFoundError) -> Outcome:
     """The outcome of a job whose line can no longer be read."""
     job = Job(claim.batch_id, claim.endpoint, slip, b"", claim.ref, claim.token)

@@ -19,7 +19,7 @@ from shared.logs import get_logger
 from shared.lone import LONE, MOST, LoneJobs
 from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
-from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone
+from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
 from workers.leases import Leases
 from workers.retry import Decision, decide, park
 from workers.writer import Entry, Writer
@@ -150,14 +150,11 @@ class ShardRun:
     # in a caller's thread
 
     def _work(self, job: Job, since_s: float) -> None:
-        if self._closing or _turned_away(self._parts) or not self._wanted(job, since_s):
+        held_back = self._closing or self._parts.stopping.is_set() or not self._parts.room.calls()
+        if held_back or not self._wanted(job, since_s):
             self._events.put(None)
             return
-        try:
-            result = attempt(job, self._catalogue, self._parts.upstream)
-        except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
-            _log.exception("attempt_broke", shard=job.ref, job=job.slip.index)
-            result = broken(job, exc)
+        result = self._attempt(job)
         if isinstance(result, Outcome):
             self._write(result)
             return
@@ -168,6 +165,15 @@ class ShardRun:
             self._write(given_up(result))
         else:
             self._events.put(_Waiting(result, decision, time.monotonic()))
+
+    def _attempt(self, job: Job) -> Outcome | Failed | Blocked:
+        if self._parts.writer.stuck_s > STUCK_S:  # it need not wait here for the slowest call of its shard
+            return kept_back(job, now=self._parts.now())
+        try:
+            return attempt(job, self._catalogue, self._parts.upstream)
+        except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
+            _log.exception("attempt_broke", shard=job.ref, job=job.slip.index)
+            return broken(job, exc)
 
     def _decide(self, result: Failed | Blocked) -> Decision:
         slip = result.job.slip

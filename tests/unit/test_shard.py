@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from support.batches import jsonl, line
-from support.ledgers import index, spec, worker
+from support.ledgers import index, outcome, spec, worker
 from support.waiting import wait_for
 
 from shared.catalogue import Catalogue, Provider
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
 from shared.gate import Block, Candidate, Reason
-from shared.jobs import Progress, Split
+from shared.jobs import Finished, Outcome, Progress, Split
 from shared.ledger import Held
 from shared.memory_files import MemoryFiles
 from shared.memory_ledger import MemoryLedger
@@ -26,17 +26,20 @@ from workers.leases import Leases
 from workers.provider import TokenUsage
 from workers.shard import Parts, run_shard
 from workers.transport import Answer
-from workers.writer import Writer
+from workers.writer import Entry, Writer
 
 LEASE_S = 0.3
 
 
 class Ledger(MemoryLedger):
-    """`away`: it takes neither splits nor releases. `loses`: it takes the next split, and the reply is lost."""
+    """`away`: it takes neither splits nor releases. `loses`: it takes the next split, and the reply is lost.
+
+    `refuses`: it takes no answers.
+    """
 
     def __init__(self) -> None:
         super().__init__(SystemClock())
-        self.away = self.loses = False
+        self.away = self.loses = self.refuses = False
         self.refused = self.renewed = 0
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
@@ -54,6 +57,11 @@ class Ledger(MemoryLedger):
     def release(self, ref: str, token: int) -> bool:
         self._refuse()
         return super().release(ref, token)
+
+    def finish(self, batch_id: str, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
+        if self.refuses:
+            raise StoreUnavailableError("away")
+        return super().finish(batch_id, outcomes, writer=writer, serial=serial)
 
     def _refuse(self) -> None:
         if self.away:
@@ -97,9 +105,9 @@ class Upstream:
 class Worker:
     """What a worker has for its shards, and the run of one whose jobs are those of `Lines`."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers: int = 4) -> None:
         self.ledger, lone, clock = Ledger(), MemoryLone(SystemClock()), SystemClock()
-        self.upstream, self.calls, self.stopping = Upstream(), Calls(4), threading.Event()
+        self.upstream, self.calls, self.stopping = Upstream(), Calls(callers), threading.Event()
         self.writer = Writer(self.ledger, lone, "w", lambda _, __: None)
         self.leases = Leases(self.ledger, LEASE_S, worker)
         self.parts = Parts(
@@ -145,7 +153,7 @@ class Worker:
         return found.completed
 
     def stop(self) -> None:
-        self.ledger.away = False
+        self.ledger.away = self.ledger.refuses = False
         self.upstream.answers.set()
         self.task.join(10)
         self.writer.stop()
@@ -158,6 +166,14 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setattr(shard, "AGAIN_S", 0.02)
     found = Worker()
     found.ledger.away = True
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def narrow() -> Iterator[Worker]:
+    """One call at a time."""
+    found = Worker(callers=1)
     yield found
     found.stop()
 
@@ -209,3 +225,20 @@ def test_a_worker_that_stops_meanwhile_waits_for_its_calls_and_leaves_the_rest_t
     running.task.join(10)
     assert not running.task.is_alive()
     assert (running.completed(), running.progress().waiting) == (1, ())
+
+
+def test_what_does_not_begin_since_no_answer_could_be_kept_leaves_its_shard(
+    narrow: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "STUCK_S", 0.0)
+    narrow.start()
+    narrow.ledger.refuses = True
+    narrow.writer.put(Entry("batch_gone", outcome(0), lambda _: None))
+    wait_for(lambda: narrow.writer.stuck_s, 10, "an answer to be refused")
+    narrow.upstream.answers.set()
+    found = wait_for(lambda: narrow.progress().waiting, 10, "the other job to leave")
+    assert [(w.reason, w.jobs) for w in found] == [("store_away", 1)]
+    assert narrow.task.is_alive(), "the answer waits here to be written"
+    narrow.ledger.refuses = False
+    narrow.task.join(10)
+    assert narrow.completed() == 1
