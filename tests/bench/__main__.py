@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
-from bench import acceptance, flames, interactive, lone, provider, routing, scaling, throughput
+from bench import acceptance, flames, gate, interactive, lone, provider, routing, scaling, throughput
 from bench.report import Finding, markdown, put, show, write_json
 from bench.section import Size
 from bench.tools import ROOT, ensure_tools
@@ -36,6 +36,7 @@ SECTIONS: dict[str, Callable[[Size], Finding]] = {
     "interactive": interactive.run,
     "lone": lone.run,
     "routing": routing.run,
+    "gate": gate.run,
     "provider": provider.run,
     "flames": flames.run,
 }

@@ -11,22 +11,22 @@ from workers.routing import STRATEGIES, RoutedJob, rank
 PROVIDERS = 10
 
 
-def _providers() -> list[Provider]:
+def providers(count: int) -> list[Provider]:
     return [
         Provider(
             id=f"p{n}", endpoint="http://127.0.0.1:1/v1", weight=n % 3 + 1, priority=n, models={"*": "*"}
         )
-        for n in range(PROVIDERS)
+        for n in range(count)
     ]
 
 
 def _timed(strategy: str, count: int) -> list[float]:
     """Seconds of each decision, sorted; every tenth job has failed at two providers before."""
-    providers, took = _providers(), []
+    fleet, took = providers(PROVIDERS), []
     for n in range(count):
         job = RoutedJob(model="m", turn=n, tried=("p3", "p4") if n % 10 == 0 else ())
         started = time.perf_counter()
-        rank(strategy, job, providers)
+        rank(strategy, job, fleet)
         took.append(time.perf_counter() - started)
     return sorted(took)
 
