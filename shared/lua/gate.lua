@@ -21,13 +21,25 @@ end
 
 local function ema(before, value) return before + A.alpha * (value - before) end
 
+-- by key and name of what is counted: each is written once
+local slots = {}
+
+local function add(slot, name) slot[name] = (slot[name] or 0) + 1 end
+
 local function count(report, at)
-  local provider = report[2][1]
   local good = report[4] == 'answered'
-  local slot = P .. 'sk:' .. provider .. ':' .. string.format('%d', math.floor(at / A.slot_s))
-  call('HINCRBY', slot, good and 'answered' or 'failed', 1)
-  if good then call('HINCRBY', slot, string.format('%d', report[8]), 1) end
-  call('EXPIRE', slot, A.window_s * 2)
+  local key = P .. 'sk:' .. report[2][1] .. ':' .. string.format('%d', math.floor(at / A.slot_s))
+  local slot = slots[key] or {}
+  slots[key] = slot
+  add(slot, good and 'answered' or 'failed')
+  if good then add(slot, string.format('%d', report[8])) end
+end
+
+local function save_counts()
+  for key, slot in pairs(slots) do
+    for name, n in pairs(slot) do call('HINCRBY', key, name, n) end
+    call('EXPIRE', key, A.window_s * 2)
+  end
 end
 
 local function cool(c, target, at, wait_s)
@@ -136,6 +148,7 @@ local charged, verdicts = {}, {}
 for i, report in ipairs(A.reports) do charged[i] = learn(report) end
 for i, ask in ipairs(A.asks) do verdicts[i] = judge(ask) end
 save()
+save_counts()
 local reply = cmsgpack.pack({ t, verdicts, charged, changes })
 call('HSET', sender, 'serial', A.serial, 'reply', reply)
 call('EXPIRE', sender, A.sender_ttl_s)
