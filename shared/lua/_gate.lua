@@ -2,7 +2,7 @@
 -- A provider's condition is one JSON record (condition.Condition); its recent calls are a hash for each slot of time.
 local S = A.settings
 local t = now()
-local conditions, changes, woken = {}, {}, {}
+local conditions, changed, changes, woken = {}, {}, {}, {}
 
 local function condition_of(provider)
   local c = conditions[provider]
@@ -132,7 +132,8 @@ local function wake(provider)
   end
 end
 
+-- only those of whom something was learned, granted or changed: to look at a condition is not to write it
 local function save()
   for provider in pairs(woken) do wake(provider) end
-  for provider, c in pairs(conditions) do call('SET', P .. 'pv:' .. provider, cjson.encode(c)) end
+  for provider in pairs(changed) do call('SET', P .. 'pv:' .. provider, cjson.encode(conditions[provider])) end
 end

@@ -98,6 +98,7 @@ local function learn(report)
   local charged = b.state == 'closed' and b.generation == report[3]
   if age > A.window_s then return charged end
   local at, before = t - age, b.state
+  changed[candidate[1]] = true
   settle(b, at, report[1], report[3], report[4], report[5], A.spread)
   note(candidate[1], c, candidate[2], b, before)
   health(c, candidate, report, at)
@@ -128,11 +129,12 @@ local function judge(ask)
       local before = b.state
       local granted, probe, ends = admit(b, ask[1])
       note(candidate[1], c, candidate[2], b, before)
+      if b.state == 'half-open' then changed[candidate[1]] = true end
       if granted then
         for _, scope in ipairs(scopes_of(candidate)) do
           if c.refusals[scope] then
             c.refusals[scope].probe_at = t + S.out_of_service_probe_s
-            probe = true
+            probe, changed[candidate[1]] = true, true
           end
         end
         return { i - 1, b.generation, probe, blocks }

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- {provider, action, target, settings, wake_s, wake_most} -> msgpack of the changes (shared/gate.py: Change)
 local c = condition_of(A.provider)
+changed[A.provider] = true
 if A.action == 'enable' or A.action == 'disable' then c.disabled = A.action == 'disable' end
 if A.action == 'enable' then
   c.refusals, c.cool_downs = {}, {}
