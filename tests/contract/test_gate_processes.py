@@ -12,7 +12,8 @@ from support.waiting import wait_for
 
 from shared.breaker import State
 from shared.catalogue import Breaker
-from shared.gate import Reason, Report, Seen, Verdict
+from shared.gate import Report, Seen, Verdict
+from shared.reasons import Reason
 
 PROCESSES = 8
 STEPS = 500

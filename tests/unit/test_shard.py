@@ -11,13 +11,14 @@ from support.waiting import wait_for
 from shared.catalogue import Catalogue, Provider
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
-from shared.gate import Block, Candidate, Reason
+from shared.gate import Block, Candidate
 from shared.jobs import Finished, Outcome, Progress, Split
 from shared.ledger import Held
 from shared.memory_files import MemoryFiles
 from shared.memory_ledger import MemoryLedger
 from shared.memory_lone import MemoryLone
 from shared.permits import Permit
+from shared.reasons import Reason
 from shared.room import Room
 from shared.room_watch import RoomWatch
 from workers import shard
