@@ -203,7 +203,7 @@ class Life(RuleBasedStateMachine):
             "key": set(),  # it waits, blocked, for a person
             "model": set() if self.named else {"fail"},  # a name that nobody knows
             "limited": {"retry", "park"},
-            "busy": {"retry", "fail"},
+            "busy": {"retry", "park", "fail"},  # as a probe it is charged to nobody, and may wait longer
             "fault": {"retry", "park", "doubt"},
         }[last.kind]
 
@@ -257,4 +257,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife: Any = Life.TestCase
-TestLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
