@@ -8,9 +8,12 @@ import msgspec
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
 from shared.gate import Ask, Block, Candidate, Exchanged, Report
+from shared.logs import get_logger
 from shared.memory_gate import MemoryGate
 from shared.permits import Permit, permit_of
 from shared.reasons import Reason
+
+_log = get_logger(__name__)
 
 
 class Alone:
@@ -45,20 +48,21 @@ class Alone:
                 for name in [name for name in self._blocks if name[0] == permit.candidate.provider]:
                     del self._blocks[name]
 
-    def begin(self) -> bool:
+    def begin(self, why: str) -> None:
         with self._lock:
-            first = self._gate is None
-            if first:
-                self._gate = MemoryGate(SystemClock())
-            return first
+            if self._gate is not None:
+                return
+            self._gate = MemoryGate(SystemClock())
+        _log.warning("gate_away", error=why)
 
-    def end(self) -> bool:
+    def end(self) -> None:
         with self._lock:
             ended, self._gate = self._gate is not None, None
-            return ended
+        if ended:
+            _log.info("gate_back")
 
     def judge(self, ask: Ask, settings: Breaker, offset: float) -> Permit | tuple[Block, ...]:
-        self.begin()
+        self.begin("Redis did not answer in time")
         now = time.time() + offset
         with self._lock:
             known = [self._known(c, now) for c in ask.candidates]

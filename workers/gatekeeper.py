@@ -202,16 +202,14 @@ class Gatekeeper:
                 spread=random.random(),
             )
         except StoreUnavailableError as exc:
-            if self._alone.begin():
-                _log.warning("gate_away", error=exc.message)
+            self._alone.begin(exc.message)
             return None
         except Exception:  # noqa: BLE001  an edge: the thread must outlive it, and asks are answered here meanwhile
             _log.exception("gate_failed")
-            self._alone.begin()
+            self._alone.begin("the exchange failed")
             return None
         self._silent_since = None
-        if self._alone.end():
-            _log.info("gate_back", reports=len(reports))
+        self._alone.end()
         self._offset = told.now - time.time()
         self._alone.know(told)
         return told

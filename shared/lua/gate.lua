@@ -63,6 +63,7 @@ local function answered(c, candidate, report, at)
   c.answered_at = math.max(c.answered_at, at)
   local known = c.cool_downs[candidate[2]]
   if known and known['until'] <= t then c.cool_downs[candidate[2]] = nil end
+  if not next(c.refusals) then return end
   for _, scope in ipairs(scopes_of(candidate)) do
     if c.refusals[scope] then
       c.refusals[scope] = nil
@@ -107,7 +108,7 @@ end
 
 local function kept_out(c, candidate)
   if c.disabled then return { candidate[1], 'disabled', 0, '' } end
-  for i, scope in ipairs(scopes_of(candidate)) do
+  for i, scope in ipairs(next(c.refusals) and scopes_of(candidate) or {}) do
     local refusal = c.refusals[scope]
     if refusal and t < refusal.probe_at then
       return { candidate[1], i == 1 and 'key_refused' or 'model_refused', refusal.probe_at, refusal.code }
@@ -131,7 +132,7 @@ local function judge(ask)
       note(candidate[1], c, candidate[2], b, before)
       if b.state == 'half-open' then changed[candidate[1]] = true end
       if granted then
-        for _, scope in ipairs(scopes_of(candidate)) do
+        for _, scope in ipairs(next(c.refusals) and scopes_of(candidate) or {}) do
           if c.refusals[scope] then
             c.refusals[scope].probe_at = t + S.out_of_service_probe_s
             probe, changed[candidate[1]] = true, true

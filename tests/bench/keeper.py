@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import structlog
 from bench.cpu import Cpu
 from bench.routing import providers
 
@@ -61,6 +62,7 @@ def _caller(keeper: Gatekeeper, turns: Iterator[list[Candidate]], end: float, la
 
 
 def main(url: str, valkey: int, count: int, strategy: str, callers: int, seconds: float) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is the figures'
     gate = gate_at(url)
     keeper = Gatekeeper(gate, lambda: SETTINGS, "bench")
     keeper.start(lambda _: None)

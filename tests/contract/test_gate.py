@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+import redis
 from support.gates import Timed, memory_gate, valkey_gate
 
 from shared.breaker import Circuit, State
@@ -297,6 +298,27 @@ def test_health_is_told(fleet: Fleet) -> None:
     assert 0.9 < c.latency_s < 1.0
     fleet.timed.pass_time(400)
     assert fleet.seen().buckets == {}
+
+
+def test_many_reports_of_one_exchange_are_all_counted(fleet: Fleet) -> None:
+    mixed: list[tuple[Candidate, Result, int]] = [(A, "answered", 3), (A, "answered", 4), (B, "answered", 3)]
+    mixed += [(A, "failed", 0), (A, "nothing", 0), (A, "answered", 3)]
+    fleet.exchange(reports=tuple(Report(f"p{n}", c, 0, r, bucket=b) for n, (c, r, b) in enumerate(mixed)))
+    a, b = fleet.seen("a"), fleet.seen("b")
+    assert (a.answered, a.failed, a.buckets) == (3, 1, {3: 2, 4: 1})
+    assert (b.answered, b.failed, b.buckets) == (1, 0, {3: 1})
+
+
+def test_to_look_at_a_provider_writes_nothing_about_it(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url)
+    fleet = Fleet(timed)
+    fleet.fail(5, candidate=A)
+    with redis.Redis.from_url(valkey_url) as client:
+        key = f"{timed.prefix}:pv:a"
+        client.expire(key, 1000)  # which a SET would undo
+        assert fleet.ask(A, B).choice == 1
+        assert client.ttl(key) > 0
+        assert not client.exists(f"{timed.prefix}:pv:b")
 
 
 def test_what_comes_late_counts_at_its_time_and_what_is_too_old_not_at_all(fleet: Fleet) -> None:
