@@ -152,8 +152,13 @@ class Gatekeeper:
             if not items:
                 continue
             self._serial += 1
-            while (told := self._exchange(items)) is None and not self._stopping.wait(_AGAIN_S):
-                pass
+            try:
+                while (told := self._exchange(items)) is None and not self._stopping.wait(_AGAIN_S):
+                    pass
+            except Exception:  # noqa: BLE001  an edge: what breaks one exchange must not break all that come after
+                _log.exception("gate_failed", asks_and_reports=len(items))
+                self._drop(items)
+                continue
             if told is not None:
                 self._deliver(items, told)
         self._silent_since = -math.inf  # who asks now is told at once
@@ -204,15 +209,18 @@ class Gatekeeper:
         except StoreUnavailableError as exc:
             self._alone.begin(exc.message)
             return None
-        except Exception:  # noqa: BLE001  an edge: the thread must outlive it, and asks are answered here meanwhile
-            _log.exception("gate_failed")
-            self._alone.begin("the exchange failed")
-            return None
         self._silent_since = None
         self._alone.end()
         self._offset = told.now - time.time()
         self._alone.know(told)
         return told
+
+    def _drop(self, items: Sequence[_Item]) -> None:
+        """Reports are lost, and asks are answered here, as long as they may be."""
+        self._alone.begin("an exchange broke; the log has the details")
+        for item in items:
+            if item.done is not None:
+                item.done.set()
 
     def _deliver(self, items: list[_Item], told: Exchanged) -> None:
         verdicts, charged = iter(told.verdicts), iter(told.charged)

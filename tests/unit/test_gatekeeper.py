@@ -29,6 +29,7 @@ class Server(MemoryGate):
     def __init__(self) -> None:
         super().__init__(SystemClock())
         self.away = False
+        self.breaks = False
         self.speaks = threading.Event()
         self.speaks.set()
         self.sizes: list[tuple[int, int]] = []
@@ -36,6 +37,8 @@ class Server(MemoryGate):
 
     def exchange(self, asks: Sequence[Ask], reports: Sequence[Report], **more: Any) -> Exchanged:
         self.speaks.wait(20)
+        if self.breaks:
+            raise ValueError("a bug")
         if self.away:
             raise StoreUnavailableError("away")
         self.sizes.append((len(asks), len(reports)))
@@ -130,6 +133,16 @@ def test_a_permit_that_comes_too_late_is_given_back(keeper: Gatekeeper, server: 
     server.speaks.set()
     wait_for(lambda: any(report.result == "nothing" for report in server.reports), 5, "the late permit")
     assert server.condition("a").breakers["a"].probes == {}
+
+
+def test_an_exchange_that_breaks_breaks_none_that_comes_after(keeper: Gatekeeper, server: Server) -> None:
+    permit = granted(keeper.acquire([A]))
+    server.breaks = True
+    assert keeper.settle(permit, FAILED)
+    assert granted(keeper.acquire([A])).candidate == A  # here
+    server.breaks = False
+    granted(keeper.acquire([A]))
+    assert keeper.silent_s == 0.0
 
 
 def test_after_its_end_nobody_waits_for_it(server: Server) -> None:
