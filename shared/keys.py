@@ -26,6 +26,7 @@ class Keys:
     | served | hash | provider -> when it last completed a job |
     | answer | string | the average bytes of an answer |
     | leader | string | the process that reaps |
+    | reaped, lone:reaped | hash | its last round, and until when rounds leave leases alone |
     | wr:WRITER | hash | the last `finish` of a writer and its answer |
     | f:ID, f:ID:c, f:ID:p | string, hash, zset | a file's record, its chunks, the batches that need it |
     | j:ID | hash | a lone job: spec, body, status, times, who waits, its result line |

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from shared import ledger as contract
 from shared.clock import Clock
+from shared.forbearance import Rounds
 from shared.idempotency import Once, gone
 from shared.jobs import (
     CANCELLED,
@@ -43,6 +44,7 @@ class MemoryBatches:
         self._workers: dict[str, tuple[WorkerRecord, float]] = {}
         self._served: dict[str, float] = {}
         self._leader = ("", 0.0)
+        self._rounds = Rounds()
         self._writers: dict[str, tuple[int, Finished]] = {}
 
     # batches

@@ -288,6 +288,8 @@ class MemoryLedger(MemoryBatches):
     def reap(self, *, most: int) -> Reaped:
         now = self._now()
         due = {"leased": 0, "hinted": 0, "later": 0}
+        if self._rounds.forbears(now):
+            del due["leased"]
         for batch in list(self._batches.values()):
             for ref, shard in list(batch.shards.items()):
                 if shard.state in due and shard.at <= now and due[shard.state] < most:
@@ -304,7 +306,7 @@ class MemoryLedger(MemoryBatches):
                 batch.grace_at = None
                 self._chores[batch.view.spec.id] = now
         return Reaped(
-            recovered=due["leased"],
+            recovered=due.get("leased", 0),
             rehinted=due["hinted"],
             woken=due["later"],
             expired=expired,

@@ -8,6 +8,7 @@ import msgspec
 from shared import ledger, lone
 from shared.clock import Clock
 from shared.errors import KeyReusedError
+from shared.forbearance import Rounds
 from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Waiting
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
@@ -61,6 +62,7 @@ class MemoryLone:
         self._tokens = 0
         self._hinted = 0.0
         self._writers: dict[str, tuple[int, Finished]] = {}
+        self._rounds = Rounds()
         self.listening: set[str] = set()
 
     # the API
@@ -339,9 +341,8 @@ class MemoryLone:
     def reap(self, *, most: int) -> LoneReaped:
         now = self._now()
         entries = self._jobs.values()
-        over = _first(
-            ((e.lease_until, e) for e in entries if e.token is not None and e.lease_until <= now), most
-        )
+        ran_out = ((e.lease_until, e) for e in entries if e.token is not None and e.lease_until <= now)
+        over = [] if self._rounds.forbears(now) else _first(ran_out, most)
         for entry in over:
             self._claims.pop(entry.token or 0, None)
             entry.token, self._hinted = None, 0.0

@@ -7,6 +7,7 @@ import redis
 
 from shared import ledger as contract
 from shared.errors import KeyReusedError
+from shared.forbearance import FORBEAR_S, SILENCE_S
 from shared.idempotency import Once, gone
 from shared.jobs import (
     SEGMENT,
@@ -296,6 +297,8 @@ class RedisLedger:
         counts = self._run(
             "reap",
             most=most,
+            silence_s=SILENCE_S,
+            forbear_s=FORBEAR_S,
             heartbeat_timeout_s=contract.HEARTBEAT_TIMEOUT_S,
             grace_s=contract.CLOSING_GRACE_S,
         )

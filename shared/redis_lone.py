@@ -7,6 +7,7 @@ import msgspec
 import redis
 
 from shared import ledger, lone
+from shared.forbearance import FORBEAR_S, SILENCE_S
 from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting
 from shared.keys import Keys
 from shared.ledger import Held
@@ -163,7 +164,9 @@ class RedisLone:
         return read_finished(raw)
 
     def reap(self, *, most: int) -> LoneReaped:
-        recovered, expired, removed, left = self._run("lone_reap", most=most)
+        recovered, expired, removed, left = self._run(
+            "lone_reap", most=most, silence_s=SILENCE_S, forbear_s=FORBEAR_S
+        )
         return LoneReaped(recovered=recovered, expired=expired, removed=removed, left=bool(left))
 
 

@@ -125,6 +125,15 @@ local function sum_capacity()
   call('SET', P .. 'capacity', sum)
 end
 
+-- whether this round of the reaper leaves leases alone (shared/forbearance.py); A: silence_s, forbear_s
+local function forbears(key, t)
+  local r = call('HMGET', key, 'at', 'until')
+  local at, ends = tonumber(r[1] or ''), tonumber(r[2] or '0')
+  if at and t - at > A.silence_s and at >= ends then ends = t + A.forbear_s end
+  call('HSET', key, 'at', stamp(t), 'until', stamp(ends))
+  return t < ends
+end
+
 local function holds(key, token)
   local s = call('HMGET', key, 'state', 'token')
   return s[1] == 'leased' and tonumber(s[2]) == token

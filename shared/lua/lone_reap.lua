@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- {most} -> {recovered, expired, removed, left}
+-- {most, silence_s, forbear_s} -> {recovered, expired, removed, left}
 local t = now()
 local recovered, expired, removed = 0, 0, 0
-local over = call('ZRANGEBYSCORE', L .. 'leases', '-inf', stamp(t), 'LIMIT', 0, A.most)
+local over = forbears(L .. 'reaped', t) and {} or call('ZRANGEBYSCORE', L .. 'leases', '-inf', stamp(t), 'LIMIT', 0, A.most)
 for _, id in ipairs(over) do
   local key = job_key(id)
   local j = call('HMGET', key, 'status', 'token')

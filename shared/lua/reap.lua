@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- {most, heartbeat_timeout_s, grace_s} -> {recovered, rehinted, woken, expired, workers_lost}
+-- {most, heartbeat_timeout_s, grace_s, silence_s, forbear_s} -> {recovered, rehinted, woken, expired, workers_lost}
 local t = now()
 
 local function each(set, act)
@@ -24,7 +24,7 @@ local function to_ready(ref, state)
   end
 end
 
-local recovered = each('leases', function(ref) to_ready(ref, 'leased') end)
+local recovered = forbears(P .. 'reaped', t) and 0 or each('leases', function(ref) to_ready(ref, 'leased') end)
 local rehinted = each('hints', function(ref) to_ready(ref, 'hinted') end)
 local woken = each('later', function(ref) to_ready(ref, 'later') end)
 local expired = each('windows', function(id)

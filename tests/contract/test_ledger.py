@@ -6,6 +6,7 @@ import pytest
 from support.ledgers import index, outcome, spec, worker
 from support.stores import Stores
 
+from shared import forbearance, redis_ledger
 from shared.jobs import (
     SEGMENT,
     Batch,
@@ -309,6 +310,26 @@ def test_a_closing_batch_does_not_wait_for_a_dead_worker(stores: Stores) -> None
     stores.pass_time(LEASE_S + 0.05)
     stores.ledger.reap(most=10)
     assert take(stores.ledger, made.id).kind == "finalize"
+
+
+def test_leases_that_ran_out_while_nobody_reaped_wait_a_moment_for_their_holders(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silence_s, forbear_s = 0.5, 0.3
+    for module in (forbearance, redis_ledger):
+        monkeypatch.setattr(module, "SILENCE_S", silence_s)
+        monkeypatch.setattr(module, "FORBEAR_S", forbear_s)
+    made = started(stores, 2)
+    stores.ledger.beat(worker())
+    alive, dead = claimed(stores, 1, LEASE_S)
+    stores.ledger.reap(most=10)
+    stores.pass_time(silence_s + LEASE_S)  # Redis was silent, say
+    assert stores.ledger.reap(most=10).recovered == 0
+    assert stores.ledger.renew([(alive.ref, alive.token)], lease_s=60) == ["held"]
+    stores.pass_time(forbear_s + 0.05)
+    assert stores.ledger.reap(most=10).recovered == 1
+    assert stores.ledger.renew([(dead.ref, dead.token)], lease_s=60) == ["lost"]
+    assert view(stores, made.id).status is BatchStatus.IN_PROGRESS
 
 
 def test_a_window_that_ends_closes_the_batch(stores: Stores) -> None:

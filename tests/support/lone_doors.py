@@ -95,6 +95,8 @@ class ValkeyDoor:
                 pipe.zincrby(self._key(name), -seconds, job_id)
         if (until := self._redis.get(self._key("hinted"))) is not None:
             pipe.set(self._key("hinted"), float(until) - seconds)
+        for name, at in self._redis.hgetall(self._key("reaped")).items():
+            pipe.hset(self._key("reaped"), name, float(at) - seconds)
         claims = [self._key(f"c:{n + 1}") for n in range(int(self._redis.get(self._key("token")) or 0))]
         specs = [msgspec.json.decode(self._redis.hget(key, "spec")) for key in self._jobs()]
         same = {f"{self._prefix}:same:{spec['owner']}:{spec['fingerprint']}" for spec in specs}
