@@ -29,6 +29,9 @@ ALONE_S = 2.0
 PATIENCE_S = 0.25
 """An ask that has waited so long is answered here."""
 
+PULSE_S = 0.5
+"""While calls are under way Redis is spoken to this often, so that its silence is noticed before one of them ends."""
+
 _LINGER_S = 0.01  # a report alone waits this long for an ask to ride with
 _AGAIN_S = 0.1
 _MOST = 256
@@ -106,10 +109,13 @@ class Gatekeeper:
         found = self._ask(ask) if self.silent_s < PATIENCE_S else None
         if not isinstance(found, Permit | tuple):
             found = self._by_ourselves(ask)
-        if isinstance(found, Permit):
-            with self._lock:
-                self._out[found.candidate.provider] += 1
+            if isinstance(found, Permit):
+                self._begins(found)
         return found
+
+    def _begins(self, permit: Permit) -> None:
+        with self._lock:
+            self._out[permit.candidate.provider] += 1
 
     def _ask(self, ask: Ask) -> Permit | tuple[Block, ...] | bool | None:
         item = _Item(ask, None, waits=True)
@@ -149,7 +155,7 @@ class Gatekeeper:
         stopping = False
         while not stopping or self._put_back:
             items, stopping = self._gather(stopping=stopping)
-            if not items:
+            if not items and stopping:
                 continue
             self._serial += 1
             try:
@@ -164,19 +170,21 @@ class Gatekeeper:
         self._silent_since = -math.inf  # who asks now is told at once
 
     def _gather(self, *, stopping: bool) -> tuple[list[_Item], bool]:
-        """Everything that waits; where that is reports alone, what comes within a moment, too."""
+        """Everything that waits; where that is reports alone, what comes within a moment, too. Nothing: it is time for a pulse."""
         items = list(self._put_back)
         self._put_back.clear()
         until = 0.0
         while len(items) < _MOST:
             try:
                 if not items and not stopping:
-                    item = self._items.get()
+                    item = self._items.get(timeout=self._pulse_s())
                 elif until and not stopping:
                     item = self._items.get(timeout=max(0.0, until - time.monotonic()))
                 else:
                     item = self._items.get_nowait()
             except queue.Empty:
+                if not items:
+                    break
                 urgent = any(i.done is not None for i in items)
                 if urgent or stopping or (until and time.monotonic() >= until):
                     break
@@ -189,6 +197,10 @@ class Gatekeeper:
             if item.done is not None:
                 until = 0.0
         return items, stopping
+
+    def _pulse_s(self) -> float | None:
+        with self._lock:
+            return PULSE_S if any(n > 0 for n in self._out.values()) else None
 
     def _exchange(self, items: list[_Item]) -> Exchanged | None:
         """None where Redis does not answer. Repeated with the same serial, and answered but once."""
@@ -232,8 +244,10 @@ class Gatekeeper:
                 with self._lock:
                     item.answer = found
                     left = item.left
-                if left and isinstance(found, Permit):  # nobody waits for it any more
+                if isinstance(found, Permit) and left:  # nobody waits for it any more
                     self._put_back.append(_Item(None, report_of(found, Ending("nothing", 0.0)), waits=False))
+                elif isinstance(found, Permit):
+                    self._begins(found)
             else:
                 item.answer = next(charged)
             if item.done is not None:

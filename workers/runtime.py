@@ -47,12 +47,15 @@ class Runtime:
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
-        gate = RedisGate(connect(settings.redis, role="gate", max_connections=4), settings.key_prefix)
+        brief = connect(
+            settings.redis, role="gate", max_connections=4
+        )  # for what calls wait for before they begin
+        gate = RedisGate(brief, settings.key_prefix)
         self._gatekeeper = Gatekeeper(gate, lambda: self._catalogue.breaker, self._holder)
         self._upstreams = Upstreams(lambda: self._catalogue, self._transport, gate, self._gatekeeper)
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
         self._hints = Hints(app)
-        room = RoomWatch(room_reader(client), WORKER_AGE_S)
+        room = RoomWatch(room_reader(brief), WORKER_AGE_S)
         self._housekeeper = Housekeeper(
             Stores(self._ledger, lone, files),
             self._hints,

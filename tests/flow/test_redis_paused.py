@@ -124,6 +124,36 @@ def test_answers_that_came_while_redis_was_silent_are_written_and_none_is_called
     assert written_s < 5
 
 
+@pytest.mark.parametrize("pool", ["gevent"])
+def test_a_pause_longer_than_the_lease_repeats_no_call_either(pool: str) -> None:
+    """The default lease; calls that all take the same time end together, and begin together at the worst moment."""
+    with running_stack(
+        LLM_EDGE_CONCURRENCY=str(CONCURRENCY), LLM_EDGE_LEASE_S="15", LLM_EDGE_POOL=pool
+    ) as stack:
+        stack.simulator.patch(latency_s=23.0)
+        batch = submit(stack.client, lines(2 * IN_FLIGHT))
+        wait_for(lambda: under_way(stack, batch.id), 20, "the calls to be under way, and the rest claimed")
+        pause = Pause(stack)
+        ended = wait_for_end(stack.client, batch.id, 120)
+        tell(pool, pause, 0.0, time.time() - pause.over)
+        assert called_again(stack.simulator) == {}
+        assert {row["response"]["status_code"] for row in outcomes(stack.client, ended).values()} == {200}
+
+
+@pytest.mark.parametrize("pool", ["gevent"])
+def test_no_call_begins_by_what_was_known_long_ago(stack: Stack) -> None:
+    """All calls take eight seconds: until the first of them ends nobody has anything to ask."""
+    stack.simulator.patch(latency_s=8.0)
+    batch = submit(stack.client, lines(500))
+    wait_for(lambda: under_way(stack, batch.id), 30, "the calls to be under way, and the rest claimed")
+    pause = Pause(stack)
+    ended = wait_for_end(stack.client, batch.id, 120)
+    tell(stack.pool, pause, 0.0, time.time() - pause.over)
+    assert pause.last_start_s() <= ALONE_S + BUSY_S, "a call began whose answer could not be kept"
+    assert called_again(stack.simulator) == {}
+    assert {row["response"]["status_code"] for row in outcomes(stack.client, ended).values()} == {200}
+
+
 @both_pools
 def test_calls_that_outlast_the_pause_keep_their_leases_and_what_could_not_begin_does_not_wait_for_them(
     stack: Stack,

@@ -124,6 +124,15 @@ def test_for_a_moment_it_goes_by_what_it_knew_and_then_not_at_all(
     wait_for(lambda: not isinstance(keeper.acquire([A]), Permit), 5, "the shared breaker to rule again")
 
 
+def test_silence_is_noticed_while_all_calls_are_under_way(keeper: Gatekeeper, server: Server) -> None:
+    permit = granted(keeper.acquire([A]))
+    server.away = True
+    wait_for(lambda: keeper.silent_s > 0, 5, "the silence to be noticed")
+    server.away = False
+    wait_for(lambda: keeper.silent_s == 0.0, 5, "its end, too")
+    keeper.settle(permit, ANSWERED)
+
+
 def test_a_permit_that_comes_too_late_is_given_back(keeper: Gatekeeper, server: Server) -> None:
     for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
         keeper.settle(permit, FAILED)
