@@ -88,13 +88,6 @@ class Provider(_Record):
             return asked if passed == "*" else passed
         return None
 
-    def price_of(self, asked: str) -> Price | None:
-        """The price of a model, by the asked-for or the provider's own name; None where unknown."""
-        for name in (asked, self.model_for(asked)):
-            if name is not None and name in self.prices:
-                return self.prices[name]
-        return None if self.cost_per_1k_tokens is None else Price(input=self.cost_per_1k_tokens)
-
     def api_key(self, environ: Mapping[str, str] | None = None) -> str | None:
         """The key itself, read when it is needed and never kept in a record. Raises ConfigError where it is missing."""
         if self.api_key_env:

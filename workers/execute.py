@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Protocol
 
 import msgspec
@@ -30,8 +29,9 @@ from shared.lines import (
     shown,
     success_line,
 )
-from shared.money import cost_usd, format_usd, to_nanos
+from shared.money import format_usd, to_nanos
 from shared.permits import Permit
+from shared.prices import cost_of
 from shared.reasons import Reason
 from workers.routing import RoutedJob, rank
 from workers.transport import Answer
@@ -141,7 +141,14 @@ def _try(provider: Provider, exc: ProviderError, duration_s: float) -> Try:
 def _answered(
     job: Job, request: Request, provider: Provider, answer: Answer, tries: Sequence[Try]
 ) -> Outcome:
-    cost = price(provider, request.model, answer)
+    used = answer.usage
+    usage = Usage(
+        input_tokens=used.prompt_tokens,
+        cached_tokens=used.cached_tokens,
+        output_tokens=used.completion_tokens,
+        reasoning_tokens=used.reasoning_tokens,
+    )
+    cost = cost_of(provider, request.model, usage) if used.known else None
     routing = Routing(
         provider=provider.id,
         attempts=job.slip.history.attempts + 1,
@@ -156,35 +163,16 @@ def _answered(
         body=answer.body,
         routing=routing,
     )
-    used = answer.usage
     return Outcome(
         index=job.slip.index,
         id=job.slip.id,
         ok=True,
         line=line,
         provider=provider.id,
-        usage=Usage(
-            input_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            output_tokens=used.completion_tokens,
-            reasoning_tokens=used.reasoning_tokens,
-        ),
+        usage=usage,
         cost_nanos=None if cost is None else to_nanos(cost),
         ref=job.ref,
         token=job.token,
-    )
-
-
-def price(provider: Provider, model: str, answer: Answer) -> Decimal | None:
-    """What the answer cost; None where the price or the usage is unknown."""
-    tariff = provider.price_of(model)
-    if tariff is None or not answer.usage.known:
-        return None
-    return cost_usd(
-        answer.usage.prompt_tokens,
-        answer.usage.completion_tokens,
-        per_1k_in=tariff.input,
-        per_1k_out=tariff.out,
     )
 
 

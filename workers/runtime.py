@@ -13,6 +13,7 @@ from shared.housekeeper import Housekeeper, Stores
 from shared.jobs import Finished, WorkerRecord
 from shared.logs import get_logger
 from shared.lone import LONE
+from shared.prices import warm
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
 from shared.redis_gate import RedisGate
@@ -82,6 +83,7 @@ class Runtime:
 
     def start(self) -> None:
         self._hints.warm()
+        warm(self._catalogue.providers)
         self._gatekeeper.start(self._upstreams.heard)
         self._calls.start()
         self._writer.start()

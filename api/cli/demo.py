@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from api.cli import corpus, figures, journey
+from api.cli.bound import bound, tariffs_of
 from api.cli.client import Client
 from api.cli.demo_providers import MODEL, Real, choose_real, model_of
 from api.cli.demo_stack import DemoStack, prepare
 from api.cli.demo_text import example_lines, price_lines, summary_table
-from api.cli.estimate import bound, prices_of
 from api.cli.fetch import Targets
 from api.cli.journey import Polling, Submission
 from api.cli.outcome import CommandError, Exit, exit_of
@@ -135,7 +135,7 @@ class _Demo:
 
 def _agree(chosen: Real, model: str, written: corpus.Written, *, yes: bool) -> None:
     """Say what it can cost, and get a yes. Raises CommandError where there is none."""
-    limit = bound(written.jobs, written.prompt_bytes, corpus.MAX_TOKENS, prices_of(chosen.catalogue, model))
+    limit = bound(written.jobs, written.prompt_bytes, corpus.MAX_TOKENS, tariffs_of(chosen.catalogue, model))
     for line in price_lines(chosen, model, written.jobs, limit):
         say(line)
     if yes:

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from api.cli.bound import Bound
 from api.cli.demo_providers import Real
-from api.cli.estimate import Bound
 from api.cli.figures import Reading, Row
 from api.cli.view import BatchView
 from api.cli.words import count, duration, printable, usd
@@ -28,8 +28,9 @@ def price_lines(real: Real, model: str, jobs: int, limit: Bound) -> list[str]:
             f"cost: unknown, because a provider has no price; give cost_per_1k_tokens or prices in {real.file}"
         )
     else:
+        lists = " and the vendors' price lists" if limit.listed else ""
         lines.append(
-            f"cost: at most {usd(limit.usd)}, at the dearest price in {real.file};"
+            f"cost: at most {usd(limit.usd)}, at the dearest price in {real.file}{lists};"
             " a call that is repeated after a failure may be charged again"
         )
     return lines

@@ -16,8 +16,8 @@ from shared.errors import ConfigError
 
 _HEAD = """\
 # The providers of this fleet, written by `llm-edge init`. It holds no key, only the names of their variables.
-# Worth adding, per provider: `cost_per_1k_tokens` (US dollars) or `prices` per model, so that cost is counted, and
-# `models: {asked for: the provider's name}`; "*": "*" passes every model name on as it is.
+# Worth adding, per provider: `models: {asked for: the provider's name}`; "*": "*" passes every model name on as it is.
+# Cost is counted at list prices, until you give your own: `cost_per_1k_tokens` (US dollars), or `prices` per model.
 # Check it with `llm-edge config check`.
 """
 _SEVERAL = """\

@@ -3,6 +3,7 @@
 import io
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from rich.console import Console
 from support.contract_server import batch
 
 from api.cli import figures
-from api.cli.demo_text import summary_table
-from api.cli.estimate import bound, prices_of
+from api.cli.bound import bound, tariffs_of
+from api.cli.demo_providers import Real
+from api.cli.demo_text import price_lines, summary_table
 from api.cli.figures import percentile
 from api.cli.outcome import Exit, exit_of
 from api.cli.view import batch_view
 from api.cli.words import count, duration, printable, size, usd
 from shared.catalogue import Catalogue, Price
+from shared.prices import of_price
 
 
 def line(provider: str, duration_s: float, cost: str | None = "0.001", text: str = "An answer.") -> bytes:
@@ -134,7 +137,10 @@ def test_a_batch_is_read_tolerantly(raw: dict[str, Any]) -> None:
 
 
 def test_the_bound_counts_every_byte_and_the_dearest_price() -> None:
-    prices = [Price(input=Decimal("0.03")), Price(input=Decimal("0.001"), output=Decimal("0.2"))]
+    prices = [
+        of_price(Price(input=Decimal("0.03"))),
+        of_price(Price(input=Decimal("0.001"), output=Decimal("0.2"))),
+    ]
     limit = bound(1000, 500_001, 60, prices)
     assert (limit.input_tokens, limit.output_tokens) == (270_001, 60_000)
     assert limit.usd == max(Decimal("9.90003"), Decimal("12.270001"))
@@ -154,10 +160,25 @@ def test_prices_are_those_of_the_providers_that_may_be_asked() -> None:
             ]
         }
     )
-    assert [price and price.input for price in prices_of(catalogue, "m")] == [
-        Decimal("0.01"),
-        Decimal("0.02"),
+    assert tariffs_of(catalogue, "m") == [
+        of_price(Price(input=Decimal("0.01"))),
+        of_price(Price(input=Decimal("0.02"))),
     ]
+
+
+def test_a_list_price_is_said_to_be_one() -> None:
+    raw = {"id": "a", "endpoint": "https://api.openai.com/v1"}
+    catalogue = Catalogue.model_validate({"providers": [raw]})
+    limit = bound(1000, 500_000, 60, tariffs_of(catalogue, "gpt-4o-mini"))
+    assert limit.usd == Decimal("0.0765")
+    said = price_lines(Real(Path("p.yaml"), catalogue), "gpt-4o-mini", 1000, limit)[-1]
+    assert said.startswith(
+        "cost: at most $0.0765, at the dearest price in p.yaml and the vendors' price lists; "
+    )
+    own = Catalogue.model_validate({"providers": [{**raw, "cost_per_1k_tokens": "0.001"}]})
+    limit = bound(1000, 500_000, 60, tariffs_of(own, "gpt-4o-mini"))
+    said = price_lines(Real(Path("p.yaml"), own), "gpt-4o-mini", 1000, limit)[-1]
+    assert said.startswith("cost: at most $0.33, at the dearest price in p.yaml; ")
 
 
 def test_wording() -> None:

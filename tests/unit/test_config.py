@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import Catalogue, Provider, find_file, load_catalogue, load_fleet
+from shared.catalogue import Catalogue, Price, Provider, find_file, load_catalogue, load_fleet
 from shared.config import load_settings
 from shared.errors import ConfigError
+from shared.prices import of_price, tariff_of
 
 GOOD = """
 providers:
@@ -59,11 +60,9 @@ def test_a_providers_file(tmp_path: Path) -> None:
     assert openai.endpoint == "https://api.openai.com/v1"
     assert (openai.model_for("fast"), openai.model_for("other")) == ("gpt-4o-mini", None)
     assert local.model_for("anything") == "anything"
-    assert openai.price_of("mini") == openai.prices["mini"]
-    price = openai.price_of("fast")
-    assert price is not None
-    assert (price.input, price.out) == (Decimal("0.03"), Decimal("0.03"))
-    assert local.price_of("x") is None
+    assert tariff_of(openai, "mini") == of_price(openai.prices["mini"])
+    assert tariff_of(openai, "fast") == of_price(Price(input=Decimal("0.03")))
+    assert tariff_of(local, "x") is None
     assert catalogue.serves("mini")
     assert not catalogue.serves("anything"), "a disabled provider serves nothing"
     assert catalogue.model_names == ["fast", "mini"]

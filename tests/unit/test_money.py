@@ -3,13 +3,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.money import cost_usd, format_usd, from_nanos, to_nanos
-
-
-def test_prices_are_per_thousand_tokens() -> None:
-    cost = cost_usd(1500, 200, per_1k_in=Decimal("0.03"), per_1k_out=Decimal("0.06"))
-    assert cost == Decimal("0.057")
-    assert format_usd(cost) == "0.057"
+from shared.money import format_usd, from_nanos, to_nanos
 
 
 @given(st.integers(0, 10**15))

@@ -10,6 +10,7 @@ from api.cli.up import bytes_of
 from api.up.ready import judge, url_of, why_not_ready
 from api.up.simulated import providers_text, simulator_argv
 from shared.catalogue import load_catalogue
+from shared.prices import tariff_of
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_the_simulated_providers_are_valid_marked_and_priced(tmp_path: Path) -> 
     providers = load_catalogue(file).providers
     assert [provider.id for provider in providers] == ["sim-fast", "sim-steady", "sim-cheap"]
     assert all(
-        provider.simulated and provider.price_of("any") and provider.model_for("any")
+        provider.simulated and tariff_of(provider, "any") and provider.model_for("any")
         for provider in providers
     )
     assert providers[0].endpoint == "http://127.0.0.1:7001/p/fast/v1"

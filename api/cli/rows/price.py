@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from api.cli.words import usd
+from shared.jobs import Usage
+from shared.prices import list_price
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,14 @@ class Estimate:
 
 def estimate(model: str, requests: int, input_tokens: int, max_tokens: int | None) -> Estimate | None:
     """None for a model without a known price. Each request is priced as the average one, as prices rise with length."""
-    from genai_prices import Usage, calc_price  # noqa: PLC0415  its data take 0.2 s
-
-    each = -(-input_tokens // max(requests, 1))
-    try:
-        price = calc_price(Usage(input_tokens=each, output_tokens=max_tokens or 0), model)
-    except LookupError:
+    tariff = list_price(model)
+    if tariff is None:
         return None
-    output = price.output_price * requests if max_tokens else None
-    return Estimate(price.input_price * requests, output, f"{price.provider.name}'s {price.model.id}")
+    each = -(-input_tokens // max(requests, 1))
+    asked = tariff.cost(Usage(input_tokens=each))
+    answered = tariff.cost(Usage(input_tokens=each, output_tokens=max_tokens or 0))
+    output = (answered - asked) * requests if max_tokens else None
+    return Estimate(asked * requests, output, tariff.listed)
 
 
 def output_bound(parameters: Any) -> int | None:
