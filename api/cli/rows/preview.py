@@ -26,7 +26,7 @@ def figures(asked: Asked, found: Survey) -> list[str]:
         if found.parts > 1:
             lines.append(f"batches  {found.parts:,}, one after the other")
         out = f", at most {found.to_send * bound:,} out" if bound else ""
-        lines.append(f"tokens   about {found.tokens:,} in (four bytes a token){out}")
+        lines.append(f"tokens   about {found.tokens:,} in (estimated from the text){out}")
         lines.append(f"cost     {in_words(model, estimate(model, found.to_send, found.tokens, bound))}")
     return lines
 

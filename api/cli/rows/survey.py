@@ -11,11 +11,7 @@ from api.cli.rows.recipe import Item, Row, items
 from api.cli.rows.source import Source
 from api.cli.rows.state import State
 from api.cli.rows.template import check_columns
-
-_BYTES_PER_TOKEN = 4
-"""UTF-8: right for English, somewhat high for most others."""
-_OVERHEAD_TOKENS = 8
-"""Per request: roles and separators."""
+from shared.tokens import messages_tokens
 
 
 @dataclass
@@ -56,17 +52,11 @@ def survey(asked: Asked, source: Source, state: State) -> Survey:
         found.again += before is not None
         found.to_send += 1
         found.parts = cut.part_of(len(item.line))
-        found.tokens += tokens_of(asked, item)
+        found.tokens += messages_tokens(asked.recipe.messages(item.row))
         found.first = found.first or item
     if found.rows:
         _check_columns(asked, source)
     return found
-
-
-def tokens_of(asked: Asked, item: Item) -> int:
-    """About how many tokens a request has: its text's bytes / 4, and 8."""
-    size = sum(len(message["content"].encode()) for message in asked.recipe.messages(item.row))
-    return -(-size // _BYTES_PER_TOKEN) + _OVERHEAD_TOKENS
 
 
 def _check_columns(asked: Asked, source: Source) -> None:
