@@ -43,6 +43,14 @@ class Price(_Record):
         return self.input if self.output is None else self.output
 
 
+class Limits(_Record):
+    """What a provider allows: requests and tokens (in and out) a minute, calls at a time. None: not known. Nothing enforces them yet."""
+
+    rpm: Annotated[int, Field(ge=1)] | None = None
+    tpm: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
 class Provider(_Record):
     """One upstream. Its condition (health, breaker, limits in use) lives in Redis, never here."""
 
@@ -56,6 +64,7 @@ class Provider(_Record):
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
     cost_per_1k_tokens: Annotated[Decimal, Field(ge=0)] | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
+    limits: Limits = Limits()
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     enabled: bool = True
     models: dict[str, str] = Field(default_factory=lambda: {"*": "*"}, min_length=1)

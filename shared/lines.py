@@ -13,6 +13,9 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is a fault: one line must fit in memory."""
 
+MAX_FAULTS = 100
+"""A file with more of them is not read to its end."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -156,6 +159,59 @@ def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked
             code="invalid_json_line", line=line, message=f"The line is not a JSON object: {_reason(exc)}."
         )
     return _check_fields(found, line, endpoint) or _check_body(found, line, endpoint, serves)
+
+
+def checked_lines(
+    chunks: Iterable[bytes], endpoint: str, serves: Callable[[str], bool], max_jobs: int
+) -> Iterator[tuple[Place, Checked | Fault]]:
+    """A batch's input: every line with what `check` says of it, custom_ids being distinct; no more than MAX_FAULTS faults.
+
+    Behind `max_jobs` lines there is one fault more, and the end.
+    """
+    seen: set[str] = set()
+    faults = 0
+    asked = _remembered(serves)
+    for count, place in enumerate(split_lines(chunks), 1):
+        if count > max_jobs:
+            yield place, _too_many(place.number, max_jobs)
+            return
+        result = check(place, endpoint, asked)
+        if isinstance(result, Checked):
+            result = _distinct(result, place.number, seen)
+        yield place, result
+        faults += isinstance(result, Fault)
+        if faults >= MAX_FAULTS:
+            return
+
+
+def _too_many(line: int, max_jobs: int) -> Fault:
+    message = f"The file has more than {max_jobs:,} lines; split it into several batches."
+    return Fault(code="too_many_tasks", line=line, message=message)
+
+
+def _distinct(checked: Checked, line: int, seen: set[str]) -> Checked | Fault:
+    if checked.custom_id in seen:
+        return Fault(
+            code="duplicate_custom_id",
+            line=line,
+            param="custom_id",
+            message=f"custom_id '{checked.custom_id[:100]}' stands on an earlier line; each must be its own.",
+        )
+    seen.add(checked.custom_id)
+    return checked
+
+
+def _remembered(serves: Callable[[str], bool]) -> Callable[[str], bool]:
+    known: dict[str, bool] = {}
+
+    def ask(model: str) -> bool:
+        if model not in known:
+            if len(known) > 1000:  # noqa: PLR2004  names come from clients: bounded
+                known.clear()
+            known[model] = serves(model)
+        return known[model]
+
+    return ask
 
 
 def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:

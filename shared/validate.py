@@ -9,9 +9,8 @@ from shared.errors import NotFoundError
 from shared.files import Files
 from shared.jobs import BatchSpec, Chore, Fault
 from shared.ledger import Ledger
-from shared.lines import Checked, check, split_lines
+from shared.lines import checked_lines
 
-MAX_FAULTS = 100
 _PLACE = struct.Struct(">II")
 _BREATHER_LINES = 200
 
@@ -21,7 +20,6 @@ class Found:
 
     def __init__(self) -> None:
         self.index = bytearray()
-        self.seen: set[str] = set()
         self.models: set[str] = set()
         self.faults: list[Fault] = []
 
@@ -62,52 +60,13 @@ def validate(
 
 
 def _read(spec: BatchSpec, files: Files, catalogue: Catalogue, max_jobs: int, found: Found) -> Iterator[None]:
-    serves = _remembered(catalogue.serves)
     chunks = files.read(spec.input_file_id, spec.input_chunks)
-    for count, place in enumerate(split_lines(chunks), 1):
+    lines = checked_lines(chunks, spec.endpoint, catalogue.serves, max_jobs)
+    for count, (place, result) in enumerate(lines, 1):
         if count % _BREATHER_LINES == 0:
             yield
-        if count > max_jobs:
-            found.faults.append(
-                Fault(
-                    code="too_many_tasks",
-                    line=place.number,
-                    message=f"The file has more than {max_jobs:,} lines; split it into several batches.",
-                )
-            )
-            return
-        result = check(place, spec.endpoint, serves)
-        if isinstance(result, Checked):
-            result = _distinct(result, place.number, found)
         if isinstance(result, Fault):
             found.faults.append(result)
-            if len(found.faults) >= MAX_FAULTS:
-                return
         elif place.data is not None:
             found.models.add(result.model)
             found.index += _PLACE.pack(place.offset, len(place.data))
-
-
-def _distinct(checked: Checked, line: int, found: Found) -> Checked | Fault:
-    if checked.custom_id in found.seen:
-        return Fault(
-            code="duplicate_custom_id",
-            line=line,
-            param="custom_id",
-            message=f"custom_id '{checked.custom_id[:100]}' stands on an earlier line; each must be its own.",
-        )
-    found.seen.add(checked.custom_id)
-    return checked
-
-
-def _remembered(serves: Callable[[str], bool]) -> Callable[[str], bool]:
-    known: dict[str, bool] = {}
-
-    def ask(model: str) -> bool:
-        if model not in known:
-            if len(known) > 1000:  # noqa: PLR2004  names come from clients: bounded
-                known.clear()
-            known[model] = serves(model)
-        return known[model]
-
-    return ask

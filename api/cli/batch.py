@@ -1,4 +1,4 @@
-"""`llm-edge batch`: hand in a batch, watch it, fetch its answers. Speaks HTTP only, to any server that speaks OpenAI's Batch API."""
+"""`llm-edge batch`: hand in a batch, watch it, fetch its answers, over HTTP, to any server that speaks OpenAI's Batch API."""
 
 import json
 import os
@@ -18,8 +18,10 @@ from api.cli.fetch import STDOUT, Targets
 from api.cli.journey import Submission
 from api.cli.outcome import (
     ANSWER_CODES,
+    ESTIMATE_CODES,
     EXIT_CODES,
     CommandError,
+    Exit,
     InterruptedCommandError,
     RefusedError,
     UsageError,
@@ -158,6 +160,29 @@ def submit(
         with session.progress:
             raw = session.hand_in(wanted)
         session.print(raw, [batch_view(raw).id])
+
+
+@app.command(epilog=ESTIMATE_CODES)
+def estimate(
+    ctx: typer.Context,
+    file: File,
+    model: Annotated[
+        str | None, typer.Option(metavar="M", help="As if every request asked for this model.")
+    ] = None,
+    endpoint: Endpoint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what FILE would take, without sending it: tokens, and cost and time at each provider of the providers file.
+
+    Needs no server. FILE is checked as `submit` would have it checked.
+    """
+    with _session(ctx, as_json=as_json) as session:
+        from api.cli import estimate_command, estimate_text  # noqa: PLC0415  only this command needs the providers file
+
+        found = estimate_command.run(file, endpoint, model, os.environ)
+        session.print(estimate_text.document(str(file), found), estimate_text.lines(str(file), found))
+        if found.faults:
+            raise typer.Exit(Exit.NOT_RUN)
 
 
 @app.command(

@@ -33,6 +33,12 @@ ANSWER_CODES = (
 )
 """For the help of the others."""
 
+ESTIMATE_CODES = (
+    "Exit codes: 0 the estimate is made; 1 there is no providers file, or a faulty one; 2 wrong usage;"
+    " 3 the file is no batch."
+)
+"""For the help of the one that asks no server."""
+
 
 def exit_of(batch: BatchView) -> Exit:
     """The code for an ended batch."""

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,38 @@ def summary(batch: BatchView, output: Path | None, errors: Path | None) -> list[
     """The end of a batch whose files have been fetched."""
     lines = [*description(batch)]
     if output is not None:
-        lines.append(_row("answers", f"{output} ({count(batch.completed, 'line')})"))
+        lines.append(row("answers", f"{output} ({count(batch.completed, 'line')})"))
     if errors is not None:
-        lines.append(_row("errors", str(errors)))
+        lines.append(row("errors", str(errors)))
     return lines
 
 
 def description(batch: BatchView) -> list[str]:
     """A batch as it stands."""
     took = f" after {duration(batch.ended_at - batch.created_at)}" if batch.ended_at else ""
-    lines = [f"{batch.id}  {batch.status}{took}", _row("jobs", batch.progress)]
+    lines = [f"{batch.id}  {batch.status}{took}", row("jobs", batch.progress)]
     if batch.input_tokens or batch.output_tokens:
-        lines.append(_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out"))
+        lines.append(row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out"))
     if batch.done:
-        lines.append(_row("cost", usd(batch.cost_usd)))
+        lines.append(row("cost", usd(batch.cost_usd)))
     for provider in batch.providers:
         failed = f", {provider.failed:,} failed" if provider.failed else ""
         cost = usd(provider.cost_usd) if provider.cost_usd is not None else "cost unknown"
-        lines.append(_row("provider", f"{provider.id}: {provider.completed:,} completed{failed}, {cost}"))
+        lines.append(row("provider", f"{provider.id}: {provider.completed:,} completed{failed}, {cost}"))
     if not batch.ended and batch.expires_at:
-        lines.append(_row("ends by", when(batch.expires_at)))
-    lines.extend(_row("fault", fault) for fault in batch.faults[:_MOST_FAULTS])
-    if len(batch.faults) > _MOST_FAULTS:
-        lines.append(_row("", f"and {len(batch.faults) - _MOST_FAULTS} more; `--json` lists them all"))
-    return lines
+        lines.append(row("ends by", when(batch.expires_at)))
+    return [*lines, *fault_rows(batch.faults)]
 
 
-def _row(what: str, value: str) -> str:
+def fault_rows(faults: Sequence[str]) -> list[str]:
+    """What is wrong with an input file."""
+    rows = [row("fault", fault) for fault in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        rows.append(row("", f"and {len(faults) - _MOST_FAULTS} more; `--json` lists them all"))
+    return rows
+
+
+def row(what: str, value: str) -> str:
     return f"  {what:<9}{value}"
 
 

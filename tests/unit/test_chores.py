@@ -10,9 +10,10 @@ from shared.files import CHUNK_BYTES, FileRecord
 from shared.finalize import finalize, roll_up
 from shared.ids import new_batch_id, new_file_id
 from shared.jobs import SEGMENT, Batch, BatchSpec, BatchStatus, Chore, Outcome, Usage, WorkerRecord
+from shared.lines import MAX_FAULTS
 from shared.memory_files import MemoryFiles
 from shared.memory_ledger import MemoryLedger
-from shared.validate import MAX_FAULTS, validate
+from shared.validate import validate
 
 CATALOGUE = Catalogue(providers=(Provider(id="p1", endpoint="http://127.0.0.1:1/v1"),))
 

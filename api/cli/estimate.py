@@ -1,0 +1,167 @@
+"""What a batch will take, before it is handed in: tokens, cost and time, from its lines and the providers file. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Self
+
+from shared.catalogue import Catalogue, Limits, Provider
+from shared.jobs import Fault, Usage
+from shared.lines import checked_lines, read_request
+from shared.prices import tariff_of
+from shared.tokens import Expected, expect, measure
+
+
+@dataclass
+class Load:
+    """Requests and their tokens. `unbounded` of them set no `max_tokens`: `most_output_tokens` is of the others."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    most_output_tokens: int = 0
+    unbounded: int = 0
+
+    def add(self, call: Expected) -> None:
+        self.requests += 1
+        self.input_tokens += call.input_tokens
+        self.output_tokens += call.output_tokens
+        self.most_output_tokens += call.most_output_tokens or 0
+        self.unbounded += call.most_output_tokens is None
+
+    def __iadd__(self, other: Self) -> Self:
+        self.requests += other.requests
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.most_output_tokens += other.most_output_tokens
+        self.unbounded += other.unbounded
+        return self
+
+
+@dataclass
+class Share:
+    """All that one provider can serve, were it the only one to do it.
+
+    Dollars are of what has a price, which is nothing like the whole where `unpriced` names models; `listed` names the list prices.
+    """
+
+    provider: Provider
+    load: Load = field(default_factory=Load)
+    usd: Decimal = Decimal(0)
+    most_usd: Decimal = Decimal(0)
+    unpriced: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
+
+    @property
+    def cost(self) -> Decimal | None:
+        return None if self.unpriced else self.usd
+
+    @property
+    def most_cost(self) -> Decimal | None:
+        """With every answer as long as it may be; None where nothing bounds one."""
+        return None if self.unpriced or self.load.unbounded else self.most_usd
+
+    @property
+    def time_s(self) -> float | None:
+        return time_s(self.provider.limits, self.load)
+
+    def add(self, model: str, call: Expected) -> None:
+        self.load.add(call)
+        tariff = tariff_of(self.provider, model)
+        if tariff is None:
+            self.unpriced.add(model)
+            return
+        if tariff.listed:
+            self.listed.add(tariff.listed)
+        most = call.output_tokens if call.most_output_tokens is None else call.most_output_tokens
+        expected = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
+        self.usd += tariff.cost(expected)
+        self.most_usd += tariff.cost(Usage(input_tokens=call.input_tokens, output_tokens=most))
+
+
+class Estimate:
+    """A reading of a batch's input."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.faults: list[Fault] = []
+        self.loads: dict[str, Load] = {}
+        """By the model asked for."""
+        self._shares = [Share(provider) for provider in catalogue.providers if provider.enabled]
+        self._serving: dict[str, list[Share]] = {}
+
+    def add(self, model: str, call: Expected) -> None:
+        self.loads.setdefault(model, Load()).add(call)
+        for share in self._who(model):
+            share.add(model, call)
+
+    def _who(self, model: str) -> list[Share]:
+        """The providers that serve a model."""
+        found = self._serving.get(model)
+        if found is None:
+            found = [share for share in self._shares if share.provider.model_for(model) is not None]
+            self._serving[model] = found
+        return found
+
+    @property
+    def whole(self) -> Load:
+        return _sum(self.loads.values())
+
+    @property
+    def shares(self) -> list[Share]:
+        """Of the providers that can serve some of it, in the file's order."""
+        return [share for share in self._shares if share.load.requests]
+
+    @property
+    def without_limits(self) -> list[str]:
+        """Providers whose speed nothing tells."""
+        return [share.provider.id for share in self.shares if share.time_s is None]
+
+    @property
+    def time_s(self) -> float | None:
+        """All providers at their limits, each with as much as it can do; None where the speed of one is not known.
+
+        What only some can serve takes these so long at least: the longest of such parts and of the whole.
+        """
+        if not self.loads or self.without_limits:
+            return None
+        groups = [self._who(model) for model in self.loads]
+        return max(self._together_s(group) for group in [*groups, self.shares])
+
+    def _together_s(self, group: list[Share]) -> float:
+        """Of what nobody outside the group can serve: `1 / sum(1 / time alone)`."""
+        members = {share.provider.id for share in group}
+        only = [m for m in self.loads if members.issuperset(share.provider.id for share in self._who(m))]
+        load = _sum(self.loads[model] for model in only)
+        times = [time_s(share.provider.limits, load) for share in group]
+        return 1 / sum(1 / alone for alone in times if alone)
+
+
+def estimate(
+    chunks: Iterable[bytes], endpoint: str, catalogue: Catalogue, *, max_jobs: int, model: str | None = None
+) -> Estimate:
+    """Reads the file to its end, holding no more than a line. `model`: as if every line asked for that one."""
+    found = Estimate(catalogue)
+    serves = catalogue.serves if model is None else lambda _: True
+    for place, result in checked_lines(chunks, endpoint, serves, max_jobs):
+        if isinstance(result, Fault):
+            found.faults.append(result)
+        elif place.data is not None:
+            found.add(model or result.model, expect(measure(read_request(place.data).body)))
+    return found
+
+
+def time_s(limits: Limits, load: Load) -> float | None:
+    """`max(requests / rpm, tokens in and out / tpm)` in seconds; None without either limit."""
+    minutes = []
+    if limits.rpm is not None:
+        minutes.append(load.requests / limits.rpm)
+    if limits.tpm is not None:
+        minutes.append((load.input_tokens + load.output_tokens) / limits.tpm)
+    return 60 * max(minutes) if minutes else None
+
+
+def _sum(loads: Iterable[Load]) -> Load:
+    total = Load()
+    for load in loads:
+        total += load
+    return total

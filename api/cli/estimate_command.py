@@ -1,0 +1,62 @@
+"""`llm-edge batch estimate`: reads the file and the providers file, and nothing else; no server is asked."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from api.cli.estimate import Estimate, estimate
+from api.cli.journey import endpoint_of
+from api.cli.outcome import CommandError, FaultyInputError, FileError, UsageError
+from api.cli.words import printable, size
+from shared.catalogue import Catalogue, find_file, load_catalogue
+from shared.config import Settings, load_settings
+from shared.errors import ConfigError
+from shared.lines import ENDPOINTS
+
+_PIECE_BYTES = 256 * 1024
+
+
+def run(file: Path, endpoint: str | None, model: str | None, environ: Mapping[str, str]) -> Estimate:
+    """Raises CommandError where there is no providers file, FaultyInputError for a file that no server would take, UsageError."""
+    try:
+        settings = load_settings(environ)
+        catalogue = _catalogue(settings)
+    except ConfigError as exc:
+        raise CommandError(exc.message, code=exc.code) from exc
+    if model is not None and not catalogue.serves(model):
+        names = ", ".join(catalogue.model_names) or "none by name"
+        raise UsageError(
+            f"--model {printable(model, 100)}: no enabled provider serves it; they name: {names}."
+        )
+    url = endpoint or endpoint_of(file)
+    if url not in ENDPOINTS:
+        raise FaultyInputError(f"the endpoint {printable(url, 100)!r} is none of {', '.join(ENDPOINTS)}.")
+    try:
+        found, most = file.stat().st_size, settings.max_file_bytes
+        if found > most:
+            raise FaultyInputError(
+                f"{file} has {size(found)}; {size(most)} is the most that can be uploaded (LLM_EDGE_MAX_FILE_BYTES)."
+            )
+        return estimate(_pieces(file), url, catalogue, max_jobs=settings.max_batch_jobs, model=model)
+    except OSError as exc:
+        raise FileError(f"{file}: {os.strerror(exc.errno or 0)}") from exc
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    file = find_file(settings)
+    if file is None:
+        raise ConfigError(
+            [
+                (
+                    "no providers file, so nothing is known of prices and limits: name it with LLM_EDGE_CONFIG, or write"
+                    " ./providers.yaml (`llm-edge init` does it from the keys in the environment)."
+                )
+            ]
+        )
+    return load_catalogue(file)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while piece := source.read(_PIECE_BYTES):
+            yield piece

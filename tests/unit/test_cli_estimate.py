@@ -1,0 +1,231 @@
+"""`llm-edge batch estimate` as a user calls it, and the arithmetic behind it."""
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from api.cli.estimate import Estimate, Load, estimate, time_s
+from api.cli.main import app
+from shared.catalogue import Catalogue, Limits
+from shared.jobs import Usage
+from shared.prices import tariff_of
+from shared.tokens import DEFAULT_ANSWER_TOKENS, Expected
+
+URL = "/v1/chat/completions"
+OPENAI = {"id": "openai", "endpoint": "https://api.openai.com/v1", "models": {"mini": "gpt-4o-mini"}}
+LOCAL = {"id": "local", "endpoint": "http://127.0.0.1:1/v1", "models": {"*": "*"}}
+
+
+def line(number: int, model: str = "mini", **fields: Any) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": f"Say {number}."}], **fields}
+    return json.dumps({"custom_id": str(number), "method": "POST", "url": URL, "body": body})
+
+
+class Edge:
+    """`llm-edge batch estimate` in a folder of its own, with nobody to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.input = folder / "in.jsonl"
+        self.config = folder / "providers.yaml"
+        self.env: dict[str, str | None] = {
+            "LLM_EDGE_CONFIG": str(self.config),
+            "LLM_EDGE_URL": "http://127.0.0.1:1",
+        }
+
+    def __call__(self, *words: object) -> Result:
+        return CliRunner().invoke(app, ["batch", "estimate", str(self.input), *map(str, words)], env=self.env)
+
+    def providers(self, *providers: dict[str, Any]) -> None:
+        self.config.write_text(yaml.safe_dump({"providers": list(providers)}))
+
+    def lines(self, *lines: str) -> None:
+        self.input.write_text("".join(f"{each}\n" for each in lines))
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Edge:
+    edge = Edge(tmp_path)
+    edge.providers(OPENAI, LOCAL)
+    edge.lines(*(line(n, max_tokens=100) for n in range(1000)))
+    return edge
+
+
+def test_a_batch_at_a_list_price_and_at_one_nobody_knows(edge: Edge) -> None:
+    result = edge()
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, tokens, openai, local, time = result.stdout.splitlines()
+    assert first == f"{edge.input}  1,000 requests for mini"
+    assert tokens.startswith("  tokens   about ")
+    assert tokens.endswith(" in and 100,000 out, at most 100,000 out")
+    assert "openai: about $0.06" in openai
+    assert openai.endswith("at the list price of OpenAI's gpt-4o-mini, time unknown (no limits)")
+    assert local == "  provider local: cost unknown (no price for mini), time unknown (no limits)"
+    assert time == "  time     unknown: no rpm or tpm in the limits of openai, local"
+
+
+def test_the_time_is_that_of_the_tightest_limit(edge: Edge) -> None:
+    edge.providers({**OPENAI, "limits": {"rpm": 100}}, {**LOCAL, "limits": {"tpm": 1000, "concurrency": 4}})
+    found = json.loads(edge("--json").stdout)
+    openai, local = found["providers"]
+    assert openai["time_s"] == 600
+    alone = (local["input_tokens"] + local["output_tokens"]) * 60 / 1000
+    assert local["time_s"] == pytest.approx(alone, abs=0.01)
+    assert found["time_s"] == pytest.approx(1 / (1 / 600 + 1 / alone), abs=0.01)
+    assert "openai: about" in edge().stdout
+    assert "10 min 0 s at its limits" in edge().stdout
+    assert "with every provider at its limits" in edge().stdout
+
+
+def test_json_is_one_document(edge: Edge) -> None:
+    edge.lines(line(1, max_tokens=10), line(2, "other"), line(3, "other", n=2))
+    found = json.loads(edge("--json").stdout)
+    openai, local = found["providers"]
+    assert (found["requests"], found["models"]) == (3, {"mini": 1, "other": 2})
+    assert (found["output_tokens"], found["most_output_tokens"]) == (10 + 3 * DEFAULT_ANSWER_TOKENS, None)
+    assert (openai["requests"], openai["list_prices"]) == (1, ["OpenAI's gpt-4o-mini"])
+    assert Decimal(openai["cost_usd"]) == Decimal(openai["most_cost_usd"]) > 0
+    assert (local["requests"], local["cost_usd"], local["unpriced_models"]) == (3, None, ["mini", "other"])
+    assert (found["time_s"], local["time_s"]) == (None, None)
+    shown = edge().stdout
+    assert "2 requests without max_tokens may take any number" in shown
+    assert "openai: 1 of 3 requests, about $" in shown
+
+
+def test_free_is_not_unknown(edge: Edge) -> None:
+    edge.providers({**LOCAL, "cost_per_1k_tokens": 0})
+    assert "local: about $0.00, at most $0.00, time" in edge().stdout
+
+
+def test_as_if_for_another_model(edge: Edge) -> None:
+    edge.lines(line(1, "nobody-has-it"))
+    edge.providers(OPENAI)
+    assert edge().exit_code == 3
+    assert "1 request for mini" in edge("--model", "mini").stdout
+    refused = edge("--model", "gpt-5")
+    assert refused.exit_code == 2
+    assert "no enabled provider serves it; they name: mini" in refused.stderr
+
+
+def test_bad_lines_are_named_as_submit_would(edge: Edge) -> None:
+    edge.lines(line(1), "{", line(1), *["[]"] * 20)
+    result = edge()
+    assert result.exit_code == 3
+    shown = result.stdout.splitlines()
+    assert shown[0] == f"{edge.input}  is no batch"
+    assert shown[1].startswith("  fault    line 2: The line is not a JSON object")
+    assert shown[2] == "  fault    line 3: custom_id '1' stands on an earlier line; each must be its own."
+    assert "and 12 more" in shown[-1]
+    found = json.loads(edge("--json").stdout)
+    assert len(found["errors"]["data"]) == 22
+    assert found["errors"]["data"][0]["code"] == "invalid_json_line"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("", 3, "has no lines"),
+        ("no json", 3, "the first line is no request"),
+        (line(1).replace(URL, "/v1/embeddings"), 3, "'/v1/embeddings' is none of"),
+    ],
+)
+def test_a_file_that_is_no_batch(edge: Edge, text: str, code: int, words: str) -> None:
+    edge.input.write_text(text)
+    result = edge()
+    assert result.exit_code == code
+    assert words in result.stderr
+
+
+def test_limits_of_the_file(edge: Edge) -> None:
+    edge.env["LLM_EDGE_MAX_BATCH_JOBS"] = "10"
+    assert "line 11: The file has more than 10 lines" in edge().stdout
+    edge.env["LLM_EDGE_MAX_FILE_BYTES"] = "1000"
+    result = edge()
+    assert result.exit_code == 3
+    assert "1000 bytes is the most" in result.stderr.replace(",", "")
+
+
+def test_without_a_providers_file_nothing_is_known(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge.providers({**LOCAL, "limits": {"rpm": 0}})
+    assert "providers.0.limits.rpm" in edge().stderr
+    edge.env["LLM_EDGE_CONFIG"] = None
+    monkeypatch.chdir(edge.input.parent)
+    edge.config.unlink()
+    result = edge()
+    assert result.exit_code == 1
+    assert "no providers file" in result.stderr
+    assert json.loads(edge("--json").stdout)["error"]["code"] == "invalid_configuration"
+
+
+def catalogue(*providers: dict[str, Any]) -> Catalogue:
+    return Catalogue.model_validate({"providers": providers})
+
+
+def test_a_large_file_is_never_held() -> None:
+    def pieces() -> Iterator[bytes]:
+        for n in range(400):
+            yield (line(n) + " " * 100_000 + "\n").encode()
+
+    tracemalloc.start()
+    found = estimate(pieces(), URL, catalogue(LOCAL), max_jobs=50_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.whole.requests == 400
+    assert peak < 3_000_000
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(1, 300_000), st.integers(0, 5000)), min_size=1
+    )
+)
+def test_cost_is_the_sum_of_the_calls_each_in_its_own_tier(calls: list[tuple[str, int, int]]) -> None:
+    names = {"a": "gpt-5.4", "b": "gpt-4o-mini", "c": "gpt-4o"}
+    known = catalogue({**OPENAI, "models": names})
+    found = Estimate(known)
+    for model, asked, answered in calls:
+        found.add(model, Expected(asked, answered, answered))
+    cost = sum(_cost(known, model, asked, answered) for model, asked, answered in calls)
+    assert found.shares[0].cost == found.shares[0].most_cost == cost
+
+
+def _cost(known: Catalogue, model: str, asked: int, answered: int) -> Decimal:
+    tariff = tariff_of(known.providers[0], model)
+    assert tariff is not None
+    return tariff.cost(Usage(input_tokens=asked, output_tokens=answered))
+
+
+def test_what_only_a_slow_one_can_serve_takes_as_long_as_it_takes_it() -> None:
+    common = {"endpoint": "http://h/v1"}
+    known = catalogue(
+        {"id": "slow", **common, "models": {"a": "a", "b": "b"}, "limits": {"rpm": 1}},
+        {"id": "quick", **common, "models": {"b": "b"}, "limits": {"rpm": 1000}},
+    )
+    found = Estimate(known)
+    for model in ("a", "a", "b", "b"):
+        found.add(model, Expected(10, 10, None))
+    assert found.time_s == 120
+    assert [share.time_s for share in found.shares] == [240, pytest.approx(0.12)]
+
+
+@given(st.integers(1, 10**5), st.integers(0, 10**9), st.integers(1, 10**5), st.integers(1, 10**7))
+def test_twins_halve_the_time(requests: int, tokens: int, rpm: int, tpm: int) -> None:
+    load = Load(requests, tokens)
+    limits = Limits(rpm=rpm, tpm=tpm)
+    alone = time_s(limits, load)
+    assert alone == max(requests / rpm, tokens / tpm) * 60
+    assert time_s(Limits(concurrency=5), load) is None
+    one = {"endpoint": "http://h/v1", "limits": {"rpm": rpm, "tpm": tpm}}
+    found = Estimate(catalogue({"id": "a", **one}, {"id": "b", **one}))
+    found.add("m", Expected(tokens // requests, 0, None))
+    single = found.shares[0].time_s
+    assert single is not None
+    assert found.time_s == pytest.approx(single / 2)
