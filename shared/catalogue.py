@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shared.config import Settings, faults_of
 from shared.errors import ConfigError
@@ -18,6 +26,13 @@ DEFAULT_FILES = ("providers.yaml", "providers.yml", "providers.toml")
 
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+
+Capability = Literal["tools", "json_object", "json_schema", "vision", "audio", "files", "logprobs", "n"]
+"""What a request may need; `workers/needs.py` tells which fields of a body ask for it."""
+
+STRATEGIES = ("round_robin", "failover", "least_latency", "cost_optimized")
+"""The names of those that come with it; `workers/strategies` has the functions."""
 
 
 class _Record(BaseModel):
@@ -52,7 +67,11 @@ class Limits(_Record):
 
 
 class Provider(_Record):
-    """One upstream. Its condition (health, breaker, limits in use) lives in Redis, never here."""
+    """One upstream. Its condition (health, breaker, limits in use) lives in Redis, never here.
+
+    `max_tokens` is the largest answer it gives, `context_tokens` what input and answer may be together, `capabilities` what
+    it can do of what requests may need; each None: whatever is asked.
+    """
 
     id: Name
     name: str = ""
@@ -66,6 +85,8 @@ class Provider(_Record):
     prices: dict[str, Price] = Field(default_factory=dict)
     limits: Limits = Limits()
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    capabilities: frozenset[Capability] | None = None
     enabled: bool = True
     models: dict[str, str] = Field(default_factory=lambda: {"*": "*"}, min_length=1)
     timeouts: Timeouts = Timeouts()
@@ -117,7 +138,30 @@ class Provider(_Record):
 
 
 class Routing(_Record):
-    strategy: Literal["round_robin", "failover"] = "round_robin"
+    """`strategies` are the user's own, name -> `package.module:function`; `strategy` is one of them or of STRATEGIES.
+
+    `slow_start_s`: for so long after an outage failover gives a provider back its jobs bit by bit.
+    """
+
+    strategies: dict[Name, DottedPath] = Field(default_factory=dict)
+    strategy: str = "round_robin"
+    slow_start_s: Annotated[float, Field(ge=0)] = 30.0
+
+    @field_validator("strategies")
+    @classmethod
+    def _own_names(cls, own: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(own).intersection(STRATEGIES)):
+            raise ValueError(f"{', '.join(taken)} comes with it; give your own another name")
+        return own
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        own = info.data.get("strategies")
+        if own is not None and name not in STRATEGIES and name not in own:  # None: a fault of its own
+            known = ", ".join([*STRATEGIES, *own])
+            raise ValueError(f"no such strategy; there are: {known}. Your own is named in routing.strategies")
+        return name
 
 
 class Retry(_Record):

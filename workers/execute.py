@@ -33,7 +33,9 @@ from shared.money import format_usd, to_nanos
 from shared.permits import Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
-from workers.routing import RoutedJob, rank
+from workers.routing import rank
+from workers.strategies.custom import strategy_of
+from workers.strategies.records import RoutedJob
 from workers.transport import Answer
 
 
@@ -92,9 +94,8 @@ Option = tuple[Provider, Candidate]
 def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Failed | Blocked:
     """Ask the best provider that may be called; where it cannot serve this job at all (key, model, rate), the next one at once."""
     request = job.read()
-    history = job.slip.history
-    routed = RoutedJob(request.model, job.slip.index + history.attempts, history.tried)
-    ranked = rank(catalogue.routing.strategy, routed, catalogue.providers)
+    routed = RoutedJob(request.model, job.slip.index + job.slip.history.attempts, job.slip.history.tried)
+    ranked = rank(strategy_of(catalogue.routing), routed, catalogue.providers, {}, time.time())
     options = [(provider, upstream.candidate(provider, request.model)) for provider in ranked]
     if not options:
         return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))

@@ -1,62 +1,67 @@
-"""Routing strategies: pure functions from a job and the providers to the order in which to ask them, by name."""
+"""Whom to ask: the providers that may serve a job, and why the others may not; ordered by a strategy."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
 from shared.catalogue import Provider
+from workers.strategies.records import RoutedJob, Strategy, View
 
 
-class RoutedJob(msgspec.Struct, frozen=True):
-    """What a strategy may know of a job. `turn` differs from job to job; `tried` are providers that failed it, the last one last."""
+class Unfit(StrEnum):
+    """Why a provider cannot serve a job, whatever its condition."""
 
-    model: str
-    turn: int = 0
-    tried: tuple[str, ...] = ()
-
-
-Strategy = Callable[[RoutedJob, Sequence[Provider]], list[Provider]]
-
-
-def eligible(job: RoutedJob, providers: Sequence[Provider]) -> list[Provider]:
-    """Those that are enabled and serve the job's model."""
-    return [p for p in providers if p.enabled and p.model_for(job.model) is not None]
+    DISABLED = "disabled"
+    NOT_ASKED_FOR = "not_asked_for"
+    MODEL = "model"
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    MAX_TOKENS = "max_tokens"
 
 
-def round_robin(job: RoutedJob, providers: Sequence[Provider]) -> list[Provider]:
-    """In turn, by weight: of every `sum(weights)` consecutive turns each provider is first `weight` times, spread out."""
-    if not providers:
-        return []
-    cycle = _cycle(tuple(p.weight for p in providers))
-    first = cycle[job.turn % len(cycle)]
-    return [*providers[first:], *providers[:first]]
+def unfit(job: RoutedJob, provider: Provider) -> Unfit | None:
+    """The first reason that speaks against it; None where there is none."""
+    if not provider.enabled:
+        return Unfit.DISABLED
+    if job.allowed is not None and provider.id not in job.allowed:
+        return Unfit.NOT_ASKED_FOR
+    if provider.model_for(job.model) is None:
+        return Unfit.MODEL
+    if provider.capabilities is not None and not job.needs.issubset(provider.capabilities):
+        return Unfit.CAPABILITY
+    return _too_large(job, provider)
 
 
-@lru_cache(maxsize=256)
-def _cycle(weights: tuple[int, ...]) -> tuple[int, ...]:
-    """Smooth weighted round robin (nginx): each step adds the weights, takes the highest and subtracts the sum from it."""
-    total, current = sum(weights), [0] * len(weights)
-    order = []
-    for _ in range(total):
-        current = [c + w for c, w in zip(current, weights, strict=True)]
-        best = max(range(len(weights)), key=lambda i: (current[i], -i))
-        current[best] -= total
-        order.append(best)
-    return tuple(order)
+def _too_large(job: RoutedJob, provider: Provider) -> Unfit | None:
+    asked = job.max_output_tokens or 0
+    if provider.context_tokens is not None and job.input_tokens + asked > provider.context_tokens:
+        return Unfit.CONTEXT
+    if provider.max_tokens is not None and asked > provider.max_tokens:
+        return Unfit.MAX_TOKENS
+    return None
 
 
-def failover(job: RoutedJob, providers: Sequence[Provider]) -> list[Provider]:  # noqa: ARG001  a strategy's signature
-    """By priority, lowest first; equals in the order of the file."""
-    return sorted(providers, key=lambda p: p.priority)
+def eligible(job: RoutedJob, providers: Sequence[Provider]) -> tuple[list[Provider], dict[str, Unfit]]:
+    """Those that may serve the job, in their order; and of the others, by id, why not."""
+    fit: list[Provider] = []
+    why: dict[str, Unfit] = {}
+    for provider in providers:
+        reason = unfit(job, provider)
+        if reason is None:
+            fit.append(provider)
+        else:
+            why[provider.id] = reason
+    return fit, why
 
 
-STRATEGIES: dict[str, Strategy] = {"round_robin": round_robin, "failover": failover}
+def rank(
+    strategy: Strategy, job: RoutedJob, providers: Sequence[Provider], views: Mapping[str, View], now: float
+) -> list[Provider]:
+    """Whom to ask, best first: the strategy's order, with those that failed this job last (the latest failure at the very end).
 
-
-def rank(strategy: str, job: RoutedJob, providers: Sequence[Provider]) -> list[Provider]:
-    """Whom to ask, best first: the strategy's order, with those that failed this job last (the latest failure at the very end)."""
-    order = STRATEGIES[strategy](job, eligible(job, providers))
+    `views` by provider id, `now` in Unix seconds.
+    """
+    fit, _ = eligible(job, providers)
+    order = strategy(job, fit, views, now)
     if not job.tried:
         return order
     failed = {provider_id: n for n, provider_id in enumerate(job.tried)}

@@ -25,6 +25,7 @@ from workers.calls import Calls, Lane
 from workers.gatekeeper import Gatekeeper
 from workers.leases import Leases
 from workers.shard import Parts, Retry, run_lone, run_shard
+from workers.strategies.custom import load_strategies
 from workers.transport import Transport
 from workers.upstreams import Upstreams
 from workers.writer import Writer
@@ -45,6 +46,7 @@ class Runtime:
         lone = RedisLone(client, settings.key_prefix)
         files = RedisFiles(client, settings.key_prefix)
         self._catalogue = load_fleet(settings)
+        load_strategies(self._catalogue.routing)  # a user's own that is faulty is said now, not by every job
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)

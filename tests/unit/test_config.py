@@ -87,6 +87,38 @@ routing: {strategy: dice}
     assert all("providers.yaml" in fault for fault in caught.value.faults)
 
 
+@pytest.mark.parametrize(
+    ("routing", "what"),
+    [
+        (
+            "{strategy: dice}",
+            "routing.strategy: .* there are: round_robin, failover, least_latency, cost_optimized",
+        ),
+        ("{strategy: mine, strategies: {other: 'm:f'}}", "cost_optimized, other"),
+        ("{strategies: {failover: 'm:f'}}", "routing.strategies: .* failover comes with it"),
+        ("{strategies: {mine: 'm.f'}}", r"routing.strategies.mine: .*pattern"),
+        ("{strategies: {'no name': 'm:f'}}", r"routing.strategies.no name"),
+    ],
+)
+def test_a_strategy_is_one_that_there_is(tmp_path: Path, routing: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        load_catalogue(write(tmp_path, f"{GOOD.partition('routing')[0]}routing: {routing}"))
+    assert len(caught.value.faults) == 1
+
+
+def test_a_users_own_strategy_and_what_a_provider_can_do(tmp_path: Path) -> None:
+    text = """
+providers:
+  - {id: a, endpoint: "http://h/v1", capabilities: [tools, n], context_tokens: 8192, max_tokens: 1024}
+routing: {strategy: mine, strategies: {mine: "my_package.my_module:rank"}, slow_start_s: 10}
+"""
+    catalogue = load_catalogue(write(tmp_path, text))
+    assert catalogue.routing.strategies == {"mine": "my_package.my_module:rank"}
+    assert sorted(catalogue.providers[0].capabilities or ()) == ["n", "tools"]
+    with pytest.raises(ConfigError, match="capabilities"):
+        load_catalogue(write(tmp_path, text.replace("tools", "tolls")))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "providers: []", "providers: [{id: a}]", "a: [", "\x00"])
 def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"providers\.yaml"):

@@ -1,71 +1,113 @@
-from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from support.routes import NOW, ids, jobs, provider, providers, seen
 
+from shared import catalogue
 from shared.catalogue import Provider
-from workers.routing import STRATEGIES, RoutedJob, rank
+from workers.routing import Unfit, eligible, rank
+from workers.strategies import STRATEGIES
+from workers.strategies.records import UNKNOWN, RoutedJob, View, chance
+
+names = st.sampled_from(sorted(STRATEGIES))
 
 
-def provider(name: str, **changes: object) -> Provider:
-    return Provider.model_validate({"id": name, "endpoint": "http://127.0.0.1:1/v1", **changes})
+def test_the_providers_file_knows_the_same_names() -> None:
+    assert tuple(STRATEGIES) == catalogue.STRATEGIES
 
 
-providers = st.lists(
-    st.builds(
-        lambda n, weight, priority, enabled, any_model: provider(
-            f"p{n}",
-            weight=weight,
-            priority=priority,
-            enabled=enabled,
-            models={"*": "*"} if any_model else {"other": "other"},
-        ),
-        st.integers(0, 9),
-        st.integers(1, 5),
-        st.integers(1, 3),
-        st.booleans(),
-        st.booleans(),
-    ),
-    unique_by=lambda p: p.id,
-    max_size=8,
-)
-
-
-@given(
-    st.sampled_from(sorted(STRATEGIES)),
-    providers,
-    st.integers(0, 1000),
-    st.lists(st.integers(0, 9), max_size=4),
-)
+@given(names, jobs, providers, seen)
 def test_every_eligible_provider_once_and_nothing_else(
-    strategy: str, known: list[Provider], turn: int, tried: list[int]
+    name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
 ) -> None:
-    order = rank(strategy, RoutedJob("m", turn, tuple(f"p{n}" for n in tried)), known)
-    wanted = {p.id for p in known if p.enabled and "*" in p.models}
-    assert sorted(p.id for p in order) == sorted(wanted)
+    order = rank(STRATEGIES[name], job, known, views, NOW)
+    assert sorted(ids(order)) == sorted(p.id for p in known if p.enabled and "*" in p.models)
+    assert order == rank(STRATEGIES[name], job, known, views, NOW), "the same arguments give the same order"
 
 
-@given(providers)
-def test_round_robin_is_fair_by_weight(known: list[Provider]) -> None:
-    served = [p for p in known if p.enabled and "*" in p.models]
-    total = sum(p.weight for p in served)
-    firsts = Counter(rank("round_robin", RoutedJob("m", turn), known)[0].id for turn in range(total))
-    assert firsts == {p.id: p.weight for p in served}
+@given(names, jobs, providers, seen)
+def test_who_serves_comes_before_who_does_not(
+    name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
+) -> None:
+    job = replace(job, tried=(), budget=None)
+    order = [views.get(p.id, UNKNOWN).serving for p in rank(STRATEGIES[name], job, known, views, NOW)]
+    assert order == sorted(order, reverse=True)
 
 
-def test_weights_are_spread_out() -> None:
-    known = [provider("a", weight=3), provider("b"), provider("c")]
-    assert [rank("round_robin", RoutedJob("m", t), known)[0].id for t in range(5)] == [
-        "a",
-        "b",
-        "a",
-        "c",
-        "a",
-    ]
+@given(names, jobs, providers, seen)
+def test_who_failed_the_job_comes_last_the_latest_failure_at_the_end(
+    name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
+) -> None:
+    order = ids(rank(STRATEGIES[name], job, known, views, NOW))
+    last = {name: n for n, name in enumerate(job.tried)}
+    failed = [name for name in order if name in last]
+    assert order[len(order) - len(failed) :] == failed == sorted(failed, key=lambda name: last[name])
 
 
-def test_failover_goes_by_priority_and_puts_the_last_failure_last() -> None:
-    known = [provider("c", priority=3), provider("a", priority=1), provider("b", priority=2)]
-    assert [p.id for p in rank("failover", RoutedJob("m"), known)] == ["a", "b", "c"]
-    assert [p.id for p in rank("failover", RoutedJob("m", tried=("a",)), known)] == ["b", "c", "a"]
-    assert [p.id for p in rank("failover", RoutedJob("m", tried=("b", "a")), known)] == ["c", "b", "a"]
+@given(names, st.integers(0, 2**40), st.integers(1, 8))
+def test_nothing_known_is_no_reason_to_fail(name: str, turn: int, count: int) -> None:
+    known = [provider(f"p{n}") for n in range(count)]
+    assert len(rank(STRATEGIES[name], RoutedJob("m", turn), known, {}, NOW)) == count
+
+
+@given(st.integers(0, 2**40), st.integers(1, 500), st.floats(0, 1))
+def test_chance_is_far_more_even_than_dice(turn: int, count: int, share: float) -> None:
+    assert 0 <= chance(turn) < 1
+    below = sum(chance(turn + n) < share for n in range(count))
+    assert abs(below - share * count) <= 4
+
+
+LIMITED = provider(
+    "p",
+    models={"m": "m"},
+    capabilities=["tools", "json_object"],
+    context_tokens=1000,
+    max_tokens=400,
+)
+
+
+@pytest.mark.parametrize(
+    ("job", "known", "why"),
+    [
+        (RoutedJob("m"), LIMITED, None),
+        (RoutedJob("m"), provider("p", enabled=False), Unfit.DISABLED),
+        (RoutedJob("other"), LIMITED, Unfit.MODEL),
+        (RoutedJob("m", needs=frozenset({"tools"})), LIMITED, None),
+        (RoutedJob("m", needs=frozenset({"tools", "vision"})), LIMITED, Unfit.CAPABILITY),
+        (RoutedJob("m", needs=frozenset({"vision"})), provider("p"), None),
+        (RoutedJob("m", input_tokens=600, max_output_tokens=400), LIMITED, None),
+        (RoutedJob("m", input_tokens=601, max_output_tokens=400), LIMITED, Unfit.CONTEXT),
+        (RoutedJob("m", input_tokens=1001), LIMITED, Unfit.CONTEXT),
+        (RoutedJob("m", max_output_tokens=401), LIMITED, Unfit.MAX_TOKENS),
+        (RoutedJob("m", input_tokens=10**6, max_output_tokens=10**6), provider("p"), None),
+        (RoutedJob("m", allowed=frozenset({"p"})), LIMITED, None),
+        (RoutedJob("m", allowed=frozenset({"q"})), LIMITED, Unfit.NOT_ASKED_FOR),
+        (RoutedJob("m", allowed=frozenset()), LIMITED, Unfit.NOT_ASKED_FOR),
+    ],
+)
+def test_why_a_provider_is_left_out(job: RoutedJob, known: Provider, why: Unfit | None) -> None:
+    fit, left_out = eligible(job, [known])
+    assert (ids(fit), left_out) == (([], {"p": why}) if why else (["p"], {}))
+
+
+@given(jobs, providers)
+def test_each_is_either_fit_or_left_out_for_a_reason(job: RoutedJob, known: list[Provider]) -> None:
+    fit, left_out = eligible(job, known)
+    assert sorted([*ids(fit), *left_out]) == sorted(ids(known))
+    assert not left_out.keys() & set(ids(fit))
+
+
+def test_a_strategy_is_asked_about_those_that_fit_only() -> None:
+    asked: list[list[str]] = []
+
+    def strategy(
+        _: RoutedJob, known: Sequence[Provider], _views: Mapping[str, View], _now: float
+    ) -> list[Provider]:
+        asked.append(ids(list(known)))
+        return list(known)
+
+    rank(strategy, RoutedJob("m"), [provider("a"), provider("b", enabled=False)], {}, NOW)
+    assert asked == [["a"]]
