@@ -2,6 +2,7 @@
 
 import secrets
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -94,7 +95,7 @@ Option = tuple[Provider, Candidate]
 def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Failed | Blocked:
     """Ask the best provider that may be called; where it cannot serve this job at all (key, model, rate), the next one at once."""
     request = job.read()
-    routed = RoutedJob(request.model, job.slip.index + job.slip.history.attempts, job.slip.history.tried)
+    routed = RoutedJob(request.model, _turn(job), job.slip.history.tried)
     ranked = rank(strategy_of(catalogue.routing), routed, catalogue.providers, {}, time.time())
     options = [(provider, upstream.candidate(provider, request.model)) for provider in ranked]
     if not options:
@@ -122,6 +123,11 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
     if failed is not None and (not options or isinstance(failed.error, RateLimitedError)):
         return failed
     return Blocked(job, request, _blocks(options, upstream), tuple(tries))
+
+
+def _turn(job: Job) -> int:
+    """A batch's jobs count up from a number of their own; a lone job's index is its place in the claim, nearly always 0."""
+    return zlib.crc32((job.slip.id or job.batch_id).encode()) + job.slip.index + job.slip.history.attempts
 
 
 def _blocks(options: Sequence[Option], upstream: Upstream) -> tuple[Block, ...]:
