@@ -18,7 +18,9 @@ from support.valkey import Valkey, running_valkey
 
 from shared.gate import candidate_of
 from shared.permits import DirectDoorman, Permit
-from workers.routing import RoutedJob, rank
+from workers.routing import rank
+from workers.strategies import STRATEGIES
+from workers.strategies.records import RoutedJob
 
 FLEETS = {
     "1": (1, False),
@@ -115,7 +117,7 @@ def _decided(calls: int) -> Load:
         door = DirectDoorman(gate, SETTINGS)
         for n in range(calls):
             started = time.perf_counter()
-            ranked = rank("round_robin", RoutedJob("m", n), fleet)
+            ranked = rank(STRATEGIES["round_robin"], RoutedJob("m", n), fleet, {}, 0.0)
             found = door.acquire([candidate_of(provider, "m", "key", SETTINGS) for provider in ranked])
             took.append(time.perf_counter() - started)
             assert isinstance(found, Permit)

@@ -23,7 +23,9 @@ from shared.permits import Ending, Permit
 from shared.redis_client import connect
 from shared.redis_gate import RedisGate
 from workers.gatekeeper import Gatekeeper
-from workers.routing import RoutedJob, rank
+from workers.routing import rank
+from workers.strategies import STRATEGIES
+from workers.strategies.records import RoutedJob
 
 SETTINGS = Breaker(reset_timeout_s=3600.0)
 ANSWERED = Ending("answered", 0.2)
@@ -48,7 +50,7 @@ def orders(count: int, strategy: str) -> list[list[Candidate]]:
     """Of as many turns as there are differing ones: whom to ask, best first."""
     fleet = providers(count)
     turns = sum(provider.weight for provider in fleet) if strategy == "round_robin" else 1
-    ranked = [rank(strategy, RoutedJob("m", turn), fleet) for turn in range(turns)]
+    ranked = [rank(STRATEGIES[strategy], RoutedJob("m", turn), fleet, {}, 0.0) for turn in range(turns)]
     return [[candidate_of(provider, "m", "key", SETTINGS) for provider in order] for order in ranked]
 
 

@@ -126,3 +126,15 @@ def test_one_that_raises_loses_no_job_and_is_told_once() -> None:
         for turn in range(3):
             assert ids(guarded(RoutedJob("m", turn), ABC, {}, NOW)) == ["a", "b", "c"]
     assert [(entry["event"], entry["strategy"]) for entry in told] == [("strategy_raised", "own:rank")]
+
+
+def test_the_one_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "ops" / "docs" / "routing.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "documented_strategy.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = load("documented_strategy:rank")
+    known = [provider("a", cost_per_1k_tokens="0.1"), provider("b", cost_per_1k_tokens="0.2")]
+    views = {"a": View(latency_s=9.0), "b": View(latency_s=1.0)}
+    assert ids(own(RoutedJob("m"), known, views, NOW)) == ["a", "b"]
+    assert ids(own(RoutedJob("m", left_s=5.0), known, views, NOW)) == ["b", "a"]
