@@ -3,6 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from api.explain_schema import WaitingObject
@@ -11,6 +12,7 @@ from shared.files import FileRecord
 from shared.jobs import Batch, Tally
 from shared.lines import ENDPOINTS
 from shared.money import format_usd, from_nanos
+from shared.routing_asked import RoutingAsked
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,6 +68,23 @@ class ExpiresAfter(BaseModel):
     seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)]
 
 
+class RoutingWish(BaseModel):
+    """Extension: how the jobs of a batch that do not say otherwise are routed (`shared.routing_asked`)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: str | None = None
+    providers: list[str] | None = None
+    models: list[str] | None = None
+
+    def asked(self) -> RoutingAsked:
+        return RoutingAsked(
+            strategy=self.strategy,
+            providers=None if self.providers is None else tuple(self.providers),
+            models=None if self.models is None else tuple(self.models),
+        )
+
+
 class BatchCreate(BaseModel):
     """The body of `POST /v1/batches`. `completion_window`: OpenAI's `24h`, or any number of s, m, h or d up to `7d`."""
 
@@ -76,6 +95,7 @@ class BatchCreate(BaseModel):
     completion_window: str
     metadata: dict[str, str] | None = None
     output_expires_after: ExpiresAfter | None = None
+    routing: RoutingWish | None = None
 
     @field_validator("endpoint")
     @classmethod
@@ -197,6 +217,7 @@ class BatchObject(BaseModel):
     # extensions
     providers: list[ProviderShare]
     cost_usd: str | None
+    routing: RoutingWish | None
     waiting: list[WaitingObject] | None
     """Jobs that wait for a reason; null in lists."""
 
@@ -219,6 +240,7 @@ class BatchObject(BaseModel):
             metadata=spec.metadata,
             providers=[ProviderShare.of(name, tally) for name, tally in batch.tallies.items()],
             cost_usd=_cost(batch),
+            routing=None if spec.routing is None else RoutingWish(**msgspec.structs.asdict(spec.routing)),
             waiting=waiting,
         )
 

@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -147,6 +148,11 @@ class Routing(_Record):
     strategy: str = "round_robin"
     slow_start_s: Annotated[float, Field(ge=0)] = 30.0
 
+    @property
+    def names(self) -> list[str]:
+        """All strategies that may be asked for."""
+        return [*STRATEGIES, *self.strategies]
+
     @field_validator("strategies")
     @classmethod
     def _own_names(cls, own: dict[str, str]) -> dict[str, str]:
@@ -223,6 +229,16 @@ class Catalogue(_Record):
         if twice:
             raise ValueError(f"provider ids must be distinct; used twice: {', '.join(twice)}")
         return self
+
+    @cached_property
+    def goes_by_size(self) -> bool:
+        """Whether some provider takes requests or answers up to a size only."""
+        return any(p.context_tokens is not None or p.max_tokens is not None for p in self.providers)
+
+    @cached_property
+    def goes_by_needs(self) -> bool:
+        """Whether some provider cannot do everything."""
+        return any(p.capabilities is not None for p in self.providers)
 
     def serves(self, model: str) -> bool:
         """Whether any enabled provider takes this model name."""

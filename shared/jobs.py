@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from shared.routing_asked import RoutingAsked
+
 SEGMENT = 128
 """Jobs whose results are kept together: one compressed chunk of the output file each."""
 
@@ -36,6 +38,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller asked for: fixed at creation. The file ids of the answers are reserved here, shown when they exist.
 
     `lines` is how many jobs the input has at most; until it is validated, room is promised for so many answers.
+    `routing` is for all its jobs that do not say otherwise.
     """
 
     v: int = 1
@@ -51,6 +54,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     error_file_id: str
     lines: int = 0
     metadata: dict[str, str] | None = None
+    routing: RoutingAsked | None = None
     output_expires_after_s: int | None = None
 
 
@@ -192,6 +196,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     claimed_at: float
     slips: tuple[Slip, ...]
     more: bool = False
+    routing: RoutingAsked | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,13 @@
 """Lines of batch files, pure: what an input line must be, and how output and error lines look (OpenAI's wire)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from shared.errors import ProviderError
 from shared.jobs import Fault, Try
+from shared.routing_asked import RoutingAsked, WrongRouting
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
@@ -31,10 +32,20 @@ class _Body(msgspec.Struct):
     stream: bool | None = None
     messages: list[msgspec.Raw] | None = None
     prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    routing: RoutingAsked | None = None
+
+
+class Offer(Protocol):
+    """What a body's names are checked against: `shared.offer`."""
+
+    def serves(self, model: str) -> bool: ...
+
+    def wrong(self, asked: RoutingAsked, model: str) -> WrongRouting | None: ...
 
 
 _input = msgspec.json.Decoder(_Input)
 _body = msgspec.json.Decoder(_Body)
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,6 +70,8 @@ class Request(msgspec.Struct, frozen=True):
     custom_id: str | None
     model: str
     body: bytes
+    """As it is sent: without `routing`, which is ours."""
+    routing: RoutingAsked | None = None
 
 
 class TryShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +146,7 @@ def _place(number: int, offset: int, parts: list[bytes], last: bytes, size: int)
     return Place(number, offset, data) if data and not data.isspace() else None
 
 
-def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked | Fault:
+def check(place: Place, endpoint: str, offer: Offer) -> Checked | Fault:
     """Whether a line can run: its custom_id and model, or what is wrong with it."""
     line = place.number
     if place.data is None:
@@ -158,11 +171,11 @@ def check(place: Place, endpoint: str, serves: Callable[[str], bool]) -> Checked
         return Fault(
             code="invalid_json_line", line=line, message=f"The line is not a JSON object: {_reason(exc)}."
         )
-    return _check_fields(found, line, endpoint) or _check_body(found, line, endpoint, serves)
+    return _check_fields(found, line, endpoint) or _check_body(found, line, endpoint, offer)
 
 
 def checked_lines(
-    chunks: Iterable[bytes], endpoint: str, serves: Callable[[str], bool], max_jobs: int
+    chunks: Iterable[bytes], endpoint: str, offer: Offer, max_jobs: int
 ) -> Iterator[tuple[Place, Checked | Fault]]:
     """A batch's input: every line with what `check` says of it, custom_ids being distinct; no more than MAX_FAULTS faults.
 
@@ -170,12 +183,11 @@ def checked_lines(
     """
     seen: set[str] = set()
     faults = 0
-    asked = _remembered(serves)
     for count, place in enumerate(split_lines(chunks), 1):
         if count > max_jobs:
             yield place, _too_many(place.number, max_jobs)
             return
-        result = check(place, endpoint, asked)
+        result = check(place, endpoint, offer)
         if isinstance(result, Checked):
             result = _distinct(result, place.number, seen)
         yield place, result
@@ -201,19 +213,6 @@ def _distinct(checked: Checked, line: int, seen: set[str]) -> Checked | Fault:
     return checked
 
 
-def _remembered(serves: Callable[[str], bool]) -> Callable[[str], bool]:
-    known: dict[str, bool] = {}
-
-    def ask(model: str) -> bool:
-        if model not in known:
-            if len(known) > 1000:  # noqa: PLR2004  names come from clients: bounded
-                known.clear()
-            known[model] = serves(model)
-        return known[model]
-
-    return ask
-
-
 def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:
     if not found.custom_id:
         return Fault(
@@ -234,15 +233,15 @@ def _check_fields(found: _Input, line: int, endpoint: str) -> Fault | None:
     return None
 
 
-def _check_body(found: _Input, line: int, endpoint: str, serves: Callable[[str], bool]) -> Checked | Fault:
-    model = check_body(found.body, endpoint, serves)
+def _check_body(found: _Input, line: int, endpoint: str, offer: Offer) -> Checked | Fault:
+    model = check_body(found.body, endpoint, offer)
     if isinstance(model, str):
         return Checked(found.custom_id, model)
     param = f"body.{model.param}" if model.param else "body"
     return Fault(code=model.code, line=line, param=param, message=model.message)
 
 
-def check_body(raw: bytes | msgspec.Raw, endpoint: str, serves: Callable[[str], bool]) -> str | Fault:
+def check_body(raw: bytes | msgspec.Raw, endpoint: str, offer: Offer) -> str | Fault:
     """Whether a request's body can run: the model it asks for, or what is wrong with it."""
     try:
         body = _body.decode(raw)
@@ -255,13 +254,19 @@ def check_body(raw: bytes | msgspec.Raw, endpoint: str, serves: Callable[[str], 
         return Fault(code="invalid_request", param="messages", message="messages must be a non-empty list.")
     if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
         return Fault(code="invalid_request", param="prompt", message="prompt is missing.")
-    if not serves(body.model):
-        return Fault(
-            code="model_not_found",
-            param="model",
-            message=f"No enabled provider serves the model '{body.model[:100]}'; see `models` in the providers file.",
-        )
-    return body.model
+    return _unserved(body, offer) or body.model
+
+
+def _unserved(body: _Body, offer: Offer) -> Fault | None:
+    if body.routing is not None and (found := offer.wrong(body.routing, body.model)):
+        return Fault(code="invalid_routing", param=found.param, message=found.message)
+    if offer.serves(body.model) or (body.routing and body.routing.models):
+        return None
+    return Fault(
+        code="model_not_found",
+        param="model",
+        message=f"No enabled provider serves the model '{body.model[:100]}'; see `models` in the providers file.",
+    )
 
 
 def _reason(exc: Exception) -> str:
@@ -282,12 +287,28 @@ def _param(exc: msgspec.ValidationError) -> str | None:
 def read_request(line: bytes) -> Request:
     """What to send, from a line that passed `check`. Raises msgspec.DecodeError where it is none."""
     found = _input.decode(line)
-    return Request(found.custom_id, _body.decode(found.body).model, bytes(found.body))
+    return _request(found.custom_id, bytes(found.body))
 
 
 def read_body(body: bytes) -> Request:
     """The same from a lone job's body that passed `check_body`."""
-    return Request(None, _body.decode(body).model, body)
+    return _request(None, body)
+
+
+def _request(custom_id: str | None, raw: bytes) -> Request:
+    body = _body.decode(raw)
+    if body.routing is None and b'"routing"' not in raw:
+        return Request(custom_id, body.model, raw)
+    fields = _object.decode(raw)
+    fields.pop("routing", None)
+    return Request(custom_id, body.model, _encode(fields), body.routing)
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The body with another model name; every other value byte for byte."""
+    fields: dict[str, Any] = dict(_object.decode(body))
+    fields["model"] = model
+    return _encode(fields)
 
 
 def custom_id_of(line: bytes) -> str:

@@ -133,6 +133,7 @@ class MemoryLedger(MemoryBatches):
                 Slip(index=job, offset=at, length=size, history=batch.histories.get(job, History()))
                 for job, (at, size) in zip(jobs, places, strict=True)
             ),
+            routing=batch.view.spec.routing,
         )
 
     def decline(self, ref: str) -> None:

@@ -224,6 +224,7 @@ class RedisLedger:
             input_file_id=spec.input_file_id,
             claimed_at=float(row[1]),
             slips=tuple(slips),
+            routing=spec.routing,
         )
 
     def decline(self, ref: str) -> None:

@@ -10,6 +10,7 @@ from shared.files import Files
 from shared.jobs import BatchSpec, Chore, Fault
 from shared.ledger import Ledger
 from shared.lines import checked_lines
+from shared.offer import CatalogueOffer
 
 _PLACE = struct.Struct(">II")
 _BREATHER_LINES = 200
@@ -61,7 +62,8 @@ def validate(
 
 def _read(spec: BatchSpec, files: Files, catalogue: Catalogue, max_jobs: int, found: Found) -> Iterator[None]:
     chunks = files.read(spec.input_file_id, spec.input_chunks)
-    lines = checked_lines(chunks, spec.endpoint, catalogue.serves, max_jobs)
+    offer = CatalogueOffer(catalogue, spec.routing)
+    lines = checked_lines(chunks, spec.endpoint, offer, max_jobs)
     for count, (place, result) in enumerate(lines, 1):
         if count % _BREATHER_LINES == 0:
             yield

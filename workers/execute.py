@@ -2,7 +2,6 @@
 
 import secrets
 import time
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -29,14 +28,14 @@ from shared.lines import (
     read_request,
     shown,
     success_line,
+    with_model,
 )
 from shared.money import format_usd, to_nanos
 from shared.permits import Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
-from workers.routing import rank
-from workers.strategies.custom import strategy_of
-from workers.strategies.records import RoutedJob
+from shared.routing_asked import RoutingAsked
+from workers.options import Option, options_of, turn_of, without
 from workers.transport import Answer
 
 
@@ -49,6 +48,7 @@ class Job(msgspec.Struct, frozen=True):
     line: bytes
     ref: str
     token: int
+    routing: RoutingAsked | None = None
 
     @property
     def id(self) -> str:
@@ -89,50 +89,49 @@ class Blocked(msgspec.Struct, frozen=True):
     tries: tuple[Try, ...] = ()
 
 
-Option = tuple[Provider, Candidate]
-
-
 def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Failed | Blocked:
     """Ask the best provider that may be called; where it cannot serve this job at all (key, model, rate), the next one at once."""
-    request = job.read()
-    routed = RoutedJob(request.model, _turn(job), job.slip.history.tried)
-    ranked = rank(strategy_of(catalogue.routing), routed, catalogue.providers, {}, time.time())
-    options = [(provider, upstream.candidate(provider, request.model)) for provider in ranked]
+    request, slip = job.read(), job.slip
+    turn = turn_of(slip.id or job.batch_id, slip.index, slip.history)
+    options = options_of(
+        request, job.routing, turn=turn, tried=slip.history.tried, catalogue=catalogue, naming=upstream
+    )
     if not options:
         return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))
     tries: list[Try] = []
     left, failed = options, None
     while left:
-        found = upstream.acquire([candidate for _, candidate in left])
+        found = upstream.acquire([option.candidate for option in left])
         if not isinstance(found, Permit):
             break
-        provider, candidate = left[found.choice]
-        started = time.monotonic()
+        option = left[found.choice]
+        provider, started = option.provider, time.monotonic()
         try:
-            answer = upstream.call(found, provider, job.endpoint, request.body)
+            answer = upstream.call(found, provider, job.endpoint, _sent(request, option))
         except ProviderError as exc:
             tries.append(_try(provider, exc, time.monotonic() - started))
             failed = Failed(job, request, provider.id, exc, tuple(tries))
             if not (exc.elsewhere and (not exc.retryable or isinstance(exc, RateLimitedError))):
                 return failed
-            left = [option for option in left if option[0] is not provider]
-            if isinstance(exc, ModelRefusedError) and not candidate.model:  # the name was merely passed on
-                options = [option for option in options if option[0] is not provider]
+            model_only = isinstance(exc, ModelRefusedError)
+            left = without(left, option, model_only=model_only)
+            if model_only and not option.candidate.model:  # the name was merely passed on
+                options = without(options, option, model_only=True)
         else:
-            return _answered(job, request, provider, answer, tries)
+            return _answered(job, request, option, answer, tries)
     if failed is not None and (not options or isinstance(failed.error, RateLimitedError)):
         return failed
     return Blocked(job, request, _blocks(options, upstream), tuple(tries))
 
 
-def _turn(job: Job) -> int:
-    """A batch's jobs count up from a number of their own; a lone job's index is its place in the claim, nearly always 0."""
-    return zlib.crc32((job.slip.id or job.batch_id).encode()) + job.slip.index + job.slip.history.attempts
+def _sent(request: Request, option: Option) -> bytes:
+    """The body, asking for another model where the request's own cannot be served."""
+    return request.body if option.model == request.model else with_model(request.body, option.model)
 
 
 def _blocks(options: Sequence[Option], upstream: Upstream) -> tuple[Block, ...]:
     """Why none of them may be called now."""
-    found = upstream.acquire([candidate for _, candidate in options])
+    found = upstream.acquire([option.candidate for option in options])
     if not isinstance(found, Permit):
         return found
     upstream.release(found)  # it may, this very moment: soon, then
@@ -145,17 +144,15 @@ def _try(provider: Provider, exc: ProviderError, duration_s: float) -> Try:
     )
 
 
-def _answered(
-    job: Job, request: Request, provider: Provider, answer: Answer, tries: Sequence[Try]
-) -> Outcome:
-    used = answer.usage
+def _answered(job: Job, request: Request, option: Option, answer: Answer, tries: Sequence[Try]) -> Outcome:
+    provider, used = option.provider, answer.usage
     usage = Usage(
         input_tokens=used.prompt_tokens,
         cached_tokens=used.cached_tokens,
         output_tokens=used.completion_tokens,
         reasoning_tokens=used.reasoning_tokens,
     )
-    cost = cost_of(provider, request.model, usage) if used.known else None
+    cost = cost_of(provider, option.model, usage) if used.known else None
     routing = Routing(
         provider=provider.id,
         attempts=job.slip.history.attempts + 1,

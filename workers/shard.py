@@ -143,7 +143,7 @@ class ShardRun:
     def _submit(self, slip: Slip, line: bytes) -> None:
         claim = self._claim
         endpoint = slip.endpoint or claim.endpoint
-        job = Job(claim.batch_id, endpoint, slip, line, claim.ref, claim.token)
+        job = Job(claim.batch_id, endpoint, slip, line, claim.ref, claim.token, claim.routing)
         since_s = time.monotonic()
         self._parts.calls.submit(_lane(slip), lambda: self._work(job, since_s))
 

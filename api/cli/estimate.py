@@ -8,6 +8,7 @@ from typing import Self
 from shared.catalogue import Catalogue, Limits, Provider
 from shared.jobs import Fault, Usage
 from shared.lines import checked_lines, read_request
+from shared.offer import AnyOffer, CatalogueOffer
 from shared.prices import tariff_of
 from shared.tokens import Expected, expect, measure
 
@@ -141,8 +142,8 @@ def estimate(
 ) -> Estimate:
     """Reads the file to its end, holding no more than a line. `model`: as if every line asked for that one."""
     found = Estimate(catalogue)
-    serves = catalogue.serves if model is None else lambda _: True
-    for place, result in checked_lines(chunks, endpoint, serves, max_jobs):
+    offer = CatalogueOffer(catalogue) if model is None else AnyOffer()
+    for place, result in checked_lines(chunks, endpoint, offer, max_jobs):
         if isinstance(result, Fault):
             found.faults.append(result)
         elif place.data is not None:

@@ -17,6 +17,7 @@ from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnava
 from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, as_created
+from shared.routing_asked import wrong
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -66,6 +67,9 @@ def _spec(wanted: BatchCreate, parts: Parts, owner: str) -> BatchSpec:
             param="input_file_id",
             code="invalid_file_purpose",
         )
+    routing = None if wanted.routing is None else wanted.routing.asked()
+    if routing is not None and (found := wrong(routing, parts.catalogue)):
+        raise RequestError(found.message, param=found.param, code="invalid_routing")
     return BatchSpec(
         id=new_batch_id(),
         owner=owner,
@@ -79,6 +83,7 @@ def _spec(wanted: BatchCreate, parts: Parts, owner: str) -> BatchSpec:
         error_file_id=new_file_id(),
         lines=min(record.lines, parts.settings.max_batch_jobs),
         metadata=wanted.metadata,
+        routing=routing,
         output_expires_after_s=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
 

@@ -24,6 +24,7 @@ from shared.ids import new_job_id
 from shared.jobs import Fault, Waiting
 from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
+from shared.offer import CatalogueOffer
 from shared.reasons import takes_a_person
 
 
@@ -166,7 +167,7 @@ async def _read(request: Request, owner: str, endpoint: str) -> _Asked:
 
 def _new_job(asked: _Asked, parts: Parts) -> NewJob:
     endpoint, body = asked.endpoint, asked.body
-    model = check_body(body, endpoint, parts.catalogue.serves)
+    model = check_body(body, endpoint, CatalogueOffer(parts.catalogue))
     if isinstance(model, Fault):
         kind = NotFoundError if model.code == "model_not_found" else RequestError
         raise kind(model.message, code=model.code, param=model.param)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.offers import Serves
 
 from api.cli import corpus
 from api.cli.outcome import FileError
@@ -36,7 +37,7 @@ def test_the_file_is_a_batch_and_always_the_same(tmp_path: Path) -> None:
     corpus.write(second, 50, "some-model")
     assert first.read_bytes() == second.read_bytes()
     places = list(split_lines([first.read_bytes()]))
-    checked = [check(place, corpus.ENDPOINT, lambda model: model == "some-model") for place in places]
+    checked = [check(place, corpus.ENDPOINT, Serves("some-model")) for place in places]
     assert all(isinstance(line, Checked) for line in checked)
     bodies = [json.loads(line)["body"] for line in first.read_text().splitlines()]
     assert {body["max_tokens"] for body in bodies} == {corpus.MAX_TOKENS}

@@ -47,8 +47,12 @@ def routing(**own: str) -> Routing:
 
 def test_a_users_own_is_found_by_its_name(module: str) -> None:
     chosen = routing(mine=f"{module}:backwards")
-    assert ids(rank(strategy_of(chosen), RoutedJob("m"), ABC, {}, NOW)) == ["c", "b", "a"]
-    assert ids(rank(strategy_of(chosen), RoutedJob("m", tried=("c",)), ABC, {}, NOW)) == ["b", "a", "c"]
+    assert ids(rank(strategy_of(chosen, chosen.strategy), RoutedJob("m"), ABC, {}, NOW)) == ["c", "b", "a"]
+    assert ids(rank(strategy_of(chosen, chosen.strategy), RoutedJob("m", tried=("c",)), ABC, {}, NOW)) == [
+        "b",
+        "a",
+        "c",
+    ]
     assert list(load_strategies(chosen)) == [*STRATEGIES, "mine"]
 
 
@@ -96,7 +100,7 @@ def test_every_faulty_one_is_named_at_once_though_only_one_is_chosen(module: str
 def test_the_slow_return_is_as_long_as_the_file_says() -> None:
     chosen = Routing(strategy="failover", slow_start_s=0)
     views = {"a": View(recovered_at=NOW)}
-    for strategy in (strategy_of(chosen), load_strategies(chosen)["failover"]):
+    for strategy in (strategy_of(chosen, chosen.strategy), load_strategies(chosen)["failover"]):
         assert {strategy(RoutedJob("m", turn), ABC, views, NOW)[0].id for turn in range(20)} == {"a"}
 
 

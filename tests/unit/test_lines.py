@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.offers import Serves
 
 from shared.errors import ProviderTimeoutError, RequestRefusedError
 from shared.jobs import Fault
@@ -34,7 +35,7 @@ def line(**changes: object) -> bytes:
 
 
 def checked(data: bytes | None, endpoint: str = CHAT) -> Checked | Fault:
-    return check(Place(7, 0, data), endpoint, lambda model: model == "m")
+    return check(Place(7, 0, data), endpoint, Serves("m"))
 
 
 def code(data: bytes | None, endpoint: str = CHAT) -> str:

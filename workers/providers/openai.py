@@ -8,6 +8,7 @@ import msgspec
 
 from shared.catalogue import Provider
 from shared.errors import ModelRefusedError, ProviderFailedError, RequestRefusedError
+from shared.lines import with_model
 from workers.classify import message_of
 from workers.provider import Outgoing, TokenUsage
 
@@ -48,8 +49,6 @@ class _WithoutUsage(msgspec.Struct):
 _asked = msgspec.json.Decoder(_Asked)
 _completion = msgspec.json.Decoder(_Completion)
 _without_usage = msgspec.json.Decoder(_WithoutUsage)
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_encode = msgspec.json.Encoder().encode
 
 
 @cache
@@ -75,7 +74,7 @@ class OpenAIWire:
         return Outgoing(
             url=provider.endpoint + endpoint.removeprefix("/v1"),
             headers=headers,
-            body=body if model == asked else _with_model(body, model),
+            body=body if model == asked else with_model(body, model),
             model=model,
         )
 
@@ -106,13 +105,6 @@ def _what_is_asked(body: bytes) -> str:
     if asked.stream:
         raise RequestRefusedError("stream is true; leave it out.", code="stream_not_supported")
     return asked.model
-
-
-def _with_model(body: bytes, model: str) -> bytes:
-    """The body with another model name; every other value byte for byte."""
-    fields: dict[str, Any] = dict(_object.decode(body))
-    fields["model"] = model
-    return _encode(fields)
 
 
 def _whatever_its_usage(provider: Provider, body: bytes) -> _WithoutUsage:

@@ -30,13 +30,13 @@ def load_strategies(routing: Routing) -> dict[str, Strategy]:
     return found
 
 
-def strategy_of(routing: Routing) -> Strategy:
-    """The one that is chosen. Raises ConfigError where it is a user's own that cannot be used."""
-    if routing.strategy in routing.strategies:
-        return load(routing.strategies[routing.strategy])
-    if routing.strategy == "failover":
-        return partial(failover, slow_start_s=routing.slow_start_s)
-    return STRATEGIES[routing.strategy]
+def strategy_of(routing: Routing, name: str) -> Strategy:
+    """The one of this name; the providers file's own where the name is no longer there. Raises ConfigError where it cannot be used."""
+    if name not in routing.names:
+        name = routing.strategy
+    if name in routing.strategies:
+        return load(routing.strategies[name])
+    return partial(failover, slow_start_s=routing.slow_start_s) if name == "failover" else STRATEGIES[name]
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,131 @@
+"""What a request may ask of the routing, and whom it leads to."""
+
+import json
+
+import pytest
+
+from shared.catalogue import Catalogue, Provider
+from shared.gate import Candidate
+from shared.jobs import Fault
+from shared.lines import ENDPOINTS, Request, check_body, read_body
+from shared.offer import CatalogueOffer
+from shared.routing_asked import NOTHING_ASKED, RoutingAsked, wrong
+from workers.options import options_of, without
+
+CHAT = ENDPOINTS[0]
+
+
+def provider(name: str, *models: str, **changes: object) -> Provider:
+    names = {m: m for m in models or ("m",)}
+    found = {"id": name, "endpoint": "http://127.0.0.1:1/v1", "models": names, **changes}
+    return Provider.model_validate(found)
+
+
+FLEET = Catalogue(
+    providers=(
+        provider("a", "m", priority=3),
+        provider("b", "m", "other", priority=2),
+        provider("c", "other", priority=1),
+        provider("off", "gone", enabled=False),
+    )
+)
+
+
+def body(**routing: object) -> bytes:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "routing": routing}
+    return json.dumps(asked).encode()
+
+
+def refused(**routing: object) -> tuple[str, str | None]:
+    found = check_body(body(**routing), CHAT, CatalogueOffer(FLEET))
+    assert isinstance(found, Fault), found
+    return found.code, found.param
+
+
+@pytest.mark.parametrize(
+    ("routing", "param"),
+    [
+        ({"strategy": "os.system"}, "routing.strategy"),
+        ({"strategy": ""}, "routing.strategy"),
+        ({"providers": []}, "routing.providers"),
+        ({"providers": ["nobody"]}, "routing.providers"),
+        ({"providers": ["c"]}, "routing.providers"),
+        ({"providers": ["off"]}, "routing.providers"),
+        ({"models": ["gone"]}, "routing.models"),
+        ({"models": ["m"] * 101}, "routing.models"),
+    ],
+)
+def test_names_that_lead_nowhere_are_refused_with_their_place(routing: dict[str, object], param: str) -> None:
+    assert refused(**routing) == ("invalid_routing", param)
+
+
+def test_a_word_that_is_not_known_is_no_silent_wish() -> None:
+    assert refused(strategi="failover")[0] == "invalid_request"
+    assert refused(providers="a")[0] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [{}, {"strategy": "failover"}, {"providers": ["a"]}, {"providers": ["c"], "models": ["other"]}],
+)
+def test_what_can_be_done_passes_and_is_not_sent_on(routing: dict[str, object]) -> None:
+    assert check_body(body(**routing), CHAT, CatalogueOffer(FLEET)) == "m"
+    found = read_body(body(**routing))
+    assert "routing" not in json.loads(found.body)
+    assert found.routing is not None
+
+
+def test_a_null_is_nothing_asked_and_is_not_sent_on_either() -> None:
+    raw = body().replace(b"{}", b"null")
+    assert check_body(raw, CHAT, CatalogueOffer(FLEET)) == "m"
+    assert b"routing" not in read_body(raw).body
+
+
+def test_the_text_of_a_prompt_is_left_alone() -> None:
+    raw = json.dumps({"model": "m", "messages": [{"role": "user", "content": 'say "routing"'}]}).encode()
+    assert json.loads(read_body(raw).body) == json.loads(raw)
+
+
+def test_a_models_name_that_nobody_serves_is_another_fault() -> None:
+    raw = body(strategy="failover").replace(b'"m"', b'"nobodys"', 1)
+    found = check_body(raw, CHAT, CatalogueOffer(FLEET))
+    assert isinstance(found, Fault)
+    assert found.code == "model_not_found"
+
+
+def test_the_batchs_word_counts_where_the_jobs_is_silent() -> None:
+    batch = RoutingAsked(strategy="failover", models=("other",))
+    assert RoutingAsked(providers=("a",)).over(batch) == RoutingAsked(
+        strategy="failover", providers=("a",), models=("other",)
+    )
+    assert RoutingAsked(strategy="round_robin").over(batch).strategy == "round_robin"
+    assert wrong(NOTHING_ASKED, FLEET) is None
+    offer = CatalogueOffer(FLEET, RoutingAsked(providers=("c",), models=("other",)))
+    assert offer.serves("m")
+    assert not CatalogueOffer(FLEET, RoutingAsked(providers=("c",))).serves("m")
+
+
+class Naming:
+    def candidate(self, provider: Provider, model: str) -> Candidate:
+        return Candidate(provider.id, provider.id, "", model)
+
+
+def asked_for(routing: RoutingAsked, by_default: RoutingAsked | None = None) -> list[tuple[str, str]]:
+    request = Request("c", "m", b'{"model": "m", "messages": []}', routing)
+    found = options_of(request, by_default, turn=0, tried=(), catalogue=FLEET, naming=Naming())
+    return [(option.provider.id, option.model) for option in found]
+
+
+def test_its_own_model_comes_first_then_the_others_it_names() -> None:
+    assert asked_for(RoutingAsked(strategy="failover")) == [("b", "m"), ("a", "m")]
+    both = RoutingAsked(strategy="failover", models=("other", "m"))
+    assert asked_for(both) == [("b", "m"), ("a", "m"), ("c", "other"), ("b", "other")]
+    assert asked_for(RoutingAsked(providers=("a",)), both) == [("a", "m")]
+
+
+def test_one_that_refuses_its_key_is_out_for_all_models_one_that_refuses_a_model_for_that_alone() -> None:
+    request = Request("c", "m", b"{}", RoutingAsked(strategy="failover", models=("other",)))
+    found = options_of(request, None, turn=0, tried=(), catalogue=FLEET, naming=Naming())
+    assert [o.provider.id for o in without(found, found[0], model_only=False)] == ["a", "c"]
+    left = without(found, found[0], model_only=True)
+    assert [(o.provider.id, o.model) for o in left] == [("a", "m"), ("c", "other"), ("b", "other")]

@@ -1,0 +1,92 @@
+"""Whom a job may be sent to, and by which name for its model: every provider that may serve it, best first."""
+
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from shared.catalogue import Catalogue, Provider
+from shared.gate import Candidate
+from shared.jobs import History
+from shared.lines import Request
+from shared.routing_asked import NOTHING_ASKED, RoutingAsked
+from shared.tokens import expect, measure
+from workers.needs import needs_of
+from workers.routing import rank
+from workers.strategies.custom import strategy_of
+from workers.strategies.records import RoutedJob
+
+_BY_SIZE = frozenset({"least_latency", "cost_optimized"})
+"""Strategies that go by a job's tokens. The rest need not pay for counting them."""
+
+_body = msgspec.json.Decoder(dict[str, Any])
+
+
+class Option(NamedTuple):
+    """A provider, what the gate is to know of it, and the model that it would be asked for."""
+
+    provider: Provider
+    candidate: Candidate
+    model: str
+
+
+class Naming(Protocol):
+    """Of `workers.upstreams`: how the gate names a provider that serves a model."""
+
+    def candidate(self, provider: Provider, model: str) -> Candidate: ...
+
+
+def turn_of(job_or_batch_id: str, index: int, history: History) -> int:
+    """A batch's jobs count up from a number of their own; a lone job's index is its place in the claim, nearly always 0."""
+    return zlib.crc32(job_or_batch_id.encode()) + index + history.attempts
+
+
+def options_of(
+    request: Request,
+    by_default: RoutingAsked | None,
+    *,
+    turn: int,
+    tried: tuple[str, ...],
+    catalogue: Catalogue,
+    naming: Naming,
+) -> list[Option]:
+    """By the request's own word, the batch's (`by_default`) and the providers file's. Its own model comes first, then the others it names."""
+    asked = (request.routing or NOTHING_ASKED).over(by_default)
+    name = asked.strategy or catalogue.routing.strategy
+    strategy = strategy_of(catalogue.routing, name)
+    whole = _appraised(request, catalogue, by_size=name in _BY_SIZE or name in catalogue.routing.strategies)
+    allowed = None if asked.providers is None else frozenset(asked.providers)
+    found: list[Option] = []
+    for model in dict.fromkeys((request.model, *(asked.models or ()))):
+        job = msgspec.structs.replace(whole, model=model, turn=turn, tried=tried, allowed=allowed)
+        ranked = rank(strategy, job, catalogue.providers, {}, time.time())
+        found += [Option(provider, naming.candidate(provider, model), model) for provider in ranked]
+    return found
+
+
+def _appraised(request: Request, catalogue: Catalogue, *, by_size: bool) -> RoutedJob:
+    """Its tokens and needs, as far as somebody goes by them."""
+    job = RoutedJob(request.model)
+    if by_size or catalogue.goes_by_size:
+        measured = measure(request.body)
+        expected = expect(measured)
+        job = msgspec.structs.replace(
+            job,
+            input_tokens=expected.input_tokens,
+            max_output_tokens=measured.max_tokens,
+            expected_output_tokens=expected.output_tokens,
+        )
+    if catalogue.goes_by_needs:
+        job = msgspec.structs.replace(job, needs=needs_of(_body.decode(request.body)))
+    return job
+
+
+def without(options: Sequence[Option], refused: Option, *, model_only: bool) -> list[Option]:
+    """Those that are left when one has refused: its key or itself, or `model_only` that model."""
+    return [
+        option
+        for option in options
+        if option.provider is not refused.provider or (model_only and option.model != refused.model)
+    ]
