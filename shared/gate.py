@@ -6,7 +6,7 @@ away for a moment; one suite runs on both.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -16,6 +16,7 @@ from shared.breaker import State
 from shared.catalogue import Breaker, Provider
 from shared.condition import Condition
 from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, RateLimitedError
+from shared.limits import Limits
 from shared.reasons import Reason
 
 Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
@@ -28,6 +29,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`.
 
     `key` and `offer` are fingerprints: of endpoint and key, and of these with the provider's own name for the model.
+    `limits` are the provider's own, with what this call takes of them.
     """
 
     provider: str
@@ -35,17 +37,25 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     key: str
     model: str
     offer: str = ""
+    limits: Limits | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
-    """Leave for one call at the first of `candidates` that may be called. `permit` names the call."""
+    """Leave for one call at the first of `candidates` that may be called. `permit` names the call.
+
+    `limits` hold whichever is chosen: an owner's quota, what a batch may spend.
+    """
 
     permit: str
     candidates: tuple[Candidate, ...]
+    limits: Limits | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
-    """How a call ended, `age_s` seconds before this is sent. `retry_after_s` is negative where nothing was asked for."""
+    """How a call ended, `age_s` seconds before this is sent. `retry_after_s` is negative where nothing was asked for.
+
+    `limits` are its ask's. `used`, by kind of limit: what it took in truth; what is not told stays as it was estimated.
+    """
 
     permit: str
     candidate: Candidate
@@ -57,10 +67,15 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     bucket: int = 0
     retry_after_s: float = -1.0
     age_s: float = 0.0
+    limits: Limits | None = None
+    used: dict[str, float] | None = None
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
-    """Why one provider may not be called; `until` is when that changes by itself at the latest, 0 where it does not."""
+    """Why one provider may not be called; `until` is when that changes by itself at the latest, 0 where it does not.
+
+    `detail`: the error's code, or of which kind the limit is that is reached.
+    """
 
     provider: str
     reason: Reason
@@ -116,10 +131,12 @@ class Gate(Protocol):
         sender: str,
         serial: int,
         spread: float,
+        held: Mapping[str, int] | None = None,
     ) -> Exchanged:
         """Take in `reports`, then answer `asks`, in order. Repeated with the `sender`'s last `serial` it gives the same answer again.
 
-        `spread` in [0, 1) lengthens breaks that begin now. Raises StoreUnavailableError.
+        `spread` in [0, 1) lengthens breaks that begin now. `held`: how many calls the sender has in flight, by scope of a
+        limit of concurrency; without it, none. Raises StoreUnavailableError.
         """
         ...
 

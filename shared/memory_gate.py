@@ -1,6 +1,6 @@
 """The gate in memory: the model that `redis_gate` is checked against, and what a worker falls back on while Redis is away."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from shared.catalogue import Breaker
 from shared.clock import Clock
 from shared.condition import SLOT_S, SLOTS, WINDOW_S, Condition, LastError, key_scope, model_scope
 from shared.gate import Action, Ask, Block, Candidate, Change, Exchanged, Report, Seen, Verdict
+from shared.memory_limits import Counters
 from shared.reasons import Reason
 
 _NEW = Circuit()
@@ -25,6 +26,7 @@ class MemoryGate:
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
         self._senders: dict[str, tuple[int, Exchanged]] = {}
         self._changes: list[Change] = []
+        self.counters = Counters()
 
     def exchange(
         self,
@@ -35,13 +37,16 @@ class MemoryGate:
         sender: str,
         serial: int,
         spread: float,
+        held: Mapping[str, int] | None = None,
     ) -> Exchanged:
         last = self._senders.get(sender)
         if last is not None and last[0] == serial:
             return last[1]
         now, self._changes = self._now(), []
+        self.counters.begin(sender, held or {}, now=now, spread=spread)
         charged = tuple(self._learn(report, settings, now, spread) for report in reports)
         verdicts = tuple(self._judge(ask, settings, now) for ask in asks)
+        self.counters.end()
         told = Exchanged(now, verdicts, charged, tuple(self._changes))
         self._senders[sender] = (serial, told)
         return told
@@ -54,6 +59,7 @@ class MemoryGate:
     def _learn(self, report: Report, settings: Breaker, now: float, spread: float) -> bool:
         """Whether the call counts as one of its job's attempts."""
         candidate, at = report.candidate, now - report.age_s
+        self.counters.settle(report.used, candidate.limits, report.limits)
         c = self.condition(candidate.provider)
         before = c.breakers.get(candidate.target, _NEW)
         charged = before.state is State.CLOSED and before.generation == report.generation
@@ -120,12 +126,28 @@ class MemoryGate:
                 blocks.append(Block(candidate.provider, reason, admission.until, after.reason))
                 self._conditions[candidate.provider] = c
                 continue
+            refusal = self.counters.refusal(candidate.limits, ask.limits)
+            if refusal is not None:
+                blocks.append(Block(candidate.provider, *refusal))
+                self._conditions[candidate.provider] = self._unused(c, candidate, ask.permit)
+                continue
+            self.counters.take(candidate.limits, ask.limits)
             scopes = [scope for scope in _scopes(candidate) if scope in c.refusals]
             for scope in scopes:
                 c = condition.probed(c, scope, now, settings.out_of_service_probe_s)
             self._conditions[candidate.provider] = c
             return Verdict(n, after.generation, admission.probe or bool(scopes), tuple(blocks))
         return Verdict(-1, blocks=tuple(blocks))
+
+    @staticmethod
+    def _unused(c: Condition, candidate: Candidate, permit: str) -> Condition:
+        """The breaker let it, a limit did not: a probe is not spent on it."""
+        circuit = c.breakers.get(candidate.target)
+        if circuit is None or permit not in circuit.probes:
+            return c
+        probes = {name: until for name, until in circuit.probes.items() if name != permit}
+        circuit = msgspec.structs.replace(circuit, probes=probes)
+        return msgspec.structs.replace(c, breakers={**c.breakers, candidate.target: circuit})
 
     def _with(self, c: Condition, provider: str, target: str, before: Circuit, after: Circuit) -> Condition:
         if after is before:

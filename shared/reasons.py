@@ -14,15 +14,26 @@ class Reason(StrEnum):
     DISABLED = "disabled"
     OUTAGE = "provider_failing"
     NO_PROVIDER = "no_provider_for_model"
+    LIMIT_REACHED = "limit_reached"
+    BUDGET_SPENT = "budget_spent"
     STORE_AWAY = "store_away"
     NO_WORKER = "no_worker_alive"
 
     @property
     def takes_a_person(self) -> bool:
         """Whether somebody has to mend it: then nobody should wait for it in person."""
-        return self in {Reason.KEY_REFUSED, Reason.MODEL_REFUSED, Reason.DISABLED, Reason.NO_PROVIDER}
+        return self in _MENDED_BY_HAND
 
 
+_MENDED_BY_HAND = frozenset(
+    {
+        Reason.KEY_REFUSED,
+        Reason.MODEL_REFUSED,
+        Reason.DISABLED,
+        Reason.NO_PROVIDER,
+        Reason.BUDGET_SPENT,
+    }
+)
 _WORDS = {
     Reason.BREAKER_OPEN: "{} fails, and its circuit breaker is open",
     Reason.BREAKER_PROBING: "{} failed, and its circuit breaker lets few calls through",
@@ -32,6 +43,8 @@ _WORDS = {
     Reason.DISABLED: "{} has been disabled",
     Reason.OUTAGE: "{} fails",
     Reason.NO_PROVIDER: "no enabled provider serves this model",
+    Reason.LIMIT_REACHED: "{} is at its limit of requests, tokens or calls at a time",
+    Reason.BUDGET_SPENT: "what may be spent at {} is spent",
     Reason.STORE_AWAY: "Redis is away",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
 }

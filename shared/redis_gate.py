@@ -1,12 +1,12 @@
 """The gate on Redis or Valkey: one script call for any number of asks and reports, and Redis' own TIME the only clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import redis
 
-from shared import breaker, condition
+from shared import breaker, condition, limits
 from shared.catalogue import Breaker
 from shared.condition import Condition
 from shared.gate import Action, Ask, Change, Exchanged, Report, Seen
@@ -28,6 +28,10 @@ _NUMBERS = {
     "most_cool_s": condition.MAX_COOL_DOWN_S,
     "breaker_slots": breaker.SLOTS,
     "sender_ttl_s": SENDER_TTL_S,
+    "silent_s": limits.SILENT_S,
+    "busy_s": limits.BUSY_S,
+    "busy_spread_s": limits.BUSY_SPREAD_S,
+    "money_kept_s": limits.MONEY_KEPT_S,
     **_WAKING,
 }
 
@@ -53,6 +57,7 @@ class RedisGate:
         sender: str,
         serial: int,
         spread: float,
+        held: Mapping[str, int] | None = None,
     ) -> Exchanged:
         raw = self._run(
             "gate",
@@ -62,6 +67,7 @@ class RedisGate:
             sender=sender,
             serial=serial,
             spread=spread,
+            **({"held": dict(held)} if held else {}),
             **_NUMBERS,
         )
         return _exchanged.decode(raw)

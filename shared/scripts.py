@@ -23,15 +23,18 @@ _BEFORE_FLAGS = "redis.call('DEL', ARGV[1] .. ':none')\n"
 """Redis checks its memory before a script's first write only, so there one that needs none comes first."""
 
 
+_BESIDES = {"gate": ("_limits",)}
+
+
 @cache
 def source(name: str, *, flags: bool = True) -> str:
-    """The text of a script: its flags, what all of them share, what those of its kind do (`_lone` before `lone_...`), and its own.
+    """The text of a script: its flags, what all share, what those of its kind do (`_lone` before `lone_...`), what it needs besides, and its own.
 
     Without `flags` the form for Redis before 7, to the same effect.
     """
     folder = files("shared") / "lua"
     kin = f"_{name.split('_', maxsplit=1)[0]}"
-    parts = ["_common", *([kin] if (folder / f"{kin}.lua").is_file() else []), name]
+    parts = ["_common", *([kin] if (folder / f"{kin}.lua").is_file() else []), *_BESIDES.get(name, ()), name]
     *shared, own = ((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     head = ""
     if own.startswith("#!"):

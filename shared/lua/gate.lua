@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
---  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s}, ...},
---  asks = {{permit, {{provider, target, key, model, offer}, ...}}, ...}}
+--  silent_s, busy_s, busy_spread_s, money_kept_s, held = {scope = calls},
+--  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used}, ...},
+--  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
 -- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
 local last = call('HMGET', sender, 'serial', 'reply')
@@ -94,6 +95,8 @@ end
 
 local function learn(report)
   local candidate, age = report[2], report[10]
+  settle_limits(candidate[6], report[12])
+  settle_limits(report[11], report[12])
   local c = condition_of(candidate[1])
   local b = circuit_of(c, candidate[2])
   local charged = b.state == 'closed' and b.generation == report[3]
@@ -131,7 +134,13 @@ local function judge(ask)
       local granted, probe, ends = admit(b, ask[1])
       note(candidate[1], c, candidate[2], b, before)
       if b.state == 'half-open' then changed[candidate[1]] = true end
-      if granted then
+      local full = granted and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
+      if full then
+        b.probes[ask[1]] = nil  -- the breaker let it, a limit did not: a probe is not spent on it
+        blocks[#blocks + 1] = full
+      elseif granted then
+        take(candidate[6])
+        take(ask[3])
         for _, scope in ipairs(next(c.refusals) and scopes_of(candidate) or {}) do
           if c.refusals[scope] then
             c.refusals[scope].probe_at = t + S.out_of_service_probe_s
@@ -140,8 +149,10 @@ local function judge(ask)
         end
         return { i - 1, b.generation, probe, blocks }
       end
-      blocks[#blocks + 1] =
-        { candidate[1], b.state == 'half-open' and 'breaker_half_open' or 'breaker_open', ends, b.reason }
+      if not granted then
+        blocks[#blocks + 1] =
+          { candidate[1], b.state == 'half-open' and 'breaker_half_open' or 'breaker_open', ends, b.reason }
+      end
     end
   end
   return { -1, 0, false, blocks }
@@ -152,6 +163,7 @@ for i, report in ipairs(A.reports) do charged[i] = learn(report) end
 for i, ask in ipairs(A.asks) do verdicts[i] = judge(ask) end
 save()
 save_counts()
+save_flights()
 local reply = cmsgpack.pack({ t, verdicts, charged, changes })
 call('HSET', sender, 'serial', A.serial, 'reply', reply)
 call('EXPIRE', sender, A.sender_ttl_s)

@@ -1,0 +1,111 @@
+-- Stands before gate, behind _gate: the arithmetic of shared/limits.py and shared/memory_limits.py, word for word.
+-- Rates and money are one number each; calls in flight a hash for each scope: sender -> its calls, and when it was heard of.
+local held = A.held or {}
+local numbers, flights, own = {}, {}, {}
+
+local function number_key(limit) return P .. 'lm:' .. limit[2] .. ':' .. limit[1] end
+
+local function number_of(key)
+  local n = numbers[key]
+  if not n then
+    n = tonumber(call('GET', key) or '0')
+    numbers[key] = n
+  end
+  return n
+end
+
+-- calls of all senders that are heard of, this exchange's grants included
+local function in_flight(scope)
+  local others = flights[scope]
+  if not others then
+    others = 0
+    local key = P .. 'fl:' .. scope
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do
+      local n, at = string.match(all[i + 1], '^(%d+) (%S+)$')
+      if tonumber(at) + A.silent_s <= t then
+        call('HDEL', key, all[i])
+      elseif all[i] ~= A.sender then
+        others = others + tonumber(n)
+      end
+    end
+    flights[scope] = others
+  end
+  return others + (own[scope] or held[scope] or 0)
+end
+
+-- when the call may begin, nil where it may at once
+local function refused_until(limit)
+  local kind, amount, ceiling = limit[2], limit[3], limit[4]
+  if kind == 'concurrency' then
+    if in_flight(limit[1]) + amount <= ceiling then return nil end
+    return t + A.busy_s + A.busy_spread_s * A.spread
+  end
+  local n = number_of(number_key(limit))
+  if kind == 'money' then
+    if n + amount <= ceiling then return nil end
+    return 0
+  end
+  local bucket = math.max(1, 60 / ceiling)
+  local at = n + math.min(amount * 60 / ceiling, bucket) - bucket
+  if at > t then return at end
+end
+
+-- of several limits money first, for that takes a person; then the one that lasts longest
+local function at_limit(limits, candidate, found)
+  for _, limit in ipairs(limits or {}) do
+    local ends = refused_until(limit)
+    if ends and limit[2] == 'money' then return { candidate[1], 'budget_spent', 0, 'money' } end
+    if ends and (not found or (found[3] > 0 and ends > found[3])) then
+      found = { candidate[1], 'limit_reached', ends, limit[2] }
+    end
+  end
+  return found
+end
+
+local function add(limit, amount)
+  local key = number_key(limit)
+  local n = number_of(key)
+  if limit[2] == 'money' then
+    n = math.max(0, n + amount)
+    call('SET', key, string.format('%.17g', n), 'EX', A.money_kept_s)
+  else
+    n = (amount < 0 and n or math.max(n, t)) + amount * 60 / limit[4]
+    call('SET', key, string.format('%.17g', n), 'EX', math.max(1, math.ceil(n - t)))
+  end
+  numbers[key] = n
+end
+
+local function take(limits)
+  for _, limit in ipairs(limits or {}) do
+    if limit[2] == 'concurrency' then
+      own[limit[1]] = (own[limit[1]] or held[limit[1]] or 0) + 1
+    else
+      add(limit, limit[3])
+    end
+  end
+end
+
+-- after the call: what was used takes the place of the estimate, as far as it is known
+local function settle_limits(limits, used)
+  for _, limit in ipairs(limits or {}) do
+    if limit[2] == 'concurrency' then
+      own[limit[1]] = own[limit[1]] or held[limit[1]] or 0
+    elseif used and used[limit[2]] then
+      add(limit, used[limit[2]] - limit[3])
+    end
+  end
+end
+
+local function save_flights()
+  for scope, n in pairs(held) do own[scope] = own[scope] or n end
+  for scope, n in pairs(own) do
+    local key = P .. 'fl:' .. scope
+    if n > 0 then
+      call('HSET', key, A.sender, string.format('%d %.6f', n, t))
+      call('EXPIRE', key, math.ceil(A.silent_s * 2))
+    else
+      call('HDEL', key, A.sender)
+    end
+  end
+end

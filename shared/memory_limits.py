@@ -1,0 +1,91 @@
+"""What has been taken of the limits, in memory: the twin of `lua/_limits.lua`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from shared.limits import BUSY_S, BUSY_SPREAD_S, SILENT_S, Limit, Limits, free_at, taken
+from shared.reasons import Reason
+
+Refusal = tuple[Reason, float, str]
+"""The reason, until when, and of which kind the limit is."""
+
+
+class Counters:
+    """One exchange at a time: `begin` it, and `end` it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], float] = {}
+        self._flights: dict[str, dict[str, tuple[int, float]]] = {}
+        self._sender, self._now, self._busy_until = "", 0.0, 0.0
+        self._own: dict[str, int] = {}
+
+    def begin(self, sender: str, held: Mapping[str, int], *, now: float, spread: float) -> None:
+        """`held` is the sender's own count of its calls in flight, by scope: what is not in it is none."""
+        self._sender, self._now, self._own = sender, now, dict(held)
+        self._busy_until = now + BUSY_S + BUSY_SPREAD_S * spread
+
+    def end(self) -> None:
+        for scope, n in self._own.items():
+            flight = self._flights.setdefault(scope, {})
+            flight.pop(self._sender, None)
+            if n:
+                flight[self._sender] = (n, self._now)
+
+    def refusal(self, *several: Limits | None) -> Refusal | None:
+        """Why a call may not begin: of several limits money first, for that takes a person; then the one that lasts longest."""
+        found: Refusal | None = None
+        for limit in _all(several):
+            until = self._until(limit)
+            if until is None:
+                continue
+            if limit.kind == "money":
+                return Reason.BUDGET_SPENT, 0.0, limit.kind
+            if found is None or until > found[1]:
+                found = Reason.LIMIT_REACHED, until, limit.kind
+        return found
+
+    def _until(self, limit: Limit) -> float | None:
+        if limit.kind == "concurrency":
+            free = self.in_flight(limit.scope) + limit.amount <= limit.ceiling
+            return None if free else self._busy_until
+        number = self._numbers.get((limit.kind, limit.scope), 0.0)
+        if limit.kind == "money":
+            return None if number + limit.amount <= limit.ceiling else 0.0
+        at = free_at(number, limit)
+        return at if at > self._now else None
+
+    def in_flight(self, scope: str) -> int:
+        """Calls of all senders that are heard of, this exchange's grants included."""
+        others = self._flights.get(scope, {}).items()
+        alive = sum(n for sender, (n, at) in others if sender != self._sender and at + SILENT_S > self._now)
+        return alive + self._own.get(scope, 0)
+
+    def spent(self, scope: str) -> float:
+        return self._numbers.get(("money", scope), 0.0)
+
+    def take(self, *several: Limits | None) -> None:
+        for limit in _all(several):
+            if limit.kind == "concurrency":
+                self._own[limit.scope] = self._own.get(limit.scope, 0) + 1
+            else:
+                self._add(limit, limit.amount)
+
+    def settle(self, used: Mapping[str, float] | None, *several: Limits | None) -> None:
+        """After the call: what was used takes the place of the estimate, as far as it is known."""
+        for limit in _all(several):
+            if limit.kind == "concurrency":
+                self._own.setdefault(limit.scope, 0)
+            elif used is not None and limit.kind in used:
+                self._add(limit, used[limit.kind] - limit.amount)
+
+    def _add(self, limit: Limit, amount: float) -> None:
+        name = (limit.kind, limit.scope)
+        number = self._numbers.get(name, 0.0)
+        if limit.kind == "money":
+            self._numbers[name] = max(0.0, number + amount)
+        else:
+            self._numbers[name] = taken(number, amount, limit.ceiling, self._now)
+
+
+def _all(several: Sequence[Limits | None]) -> Iterator[Limit]:
+    for limits in several:
+        yield from limits or ()

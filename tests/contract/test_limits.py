@@ -1,0 +1,250 @@
+"""What limits promise, on the memory twin and on Valkey."""
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+import redis
+from support.gates import Timed, memory_gate, valkey_gate
+
+from shared.breaker import State
+from shared.catalogue import Breaker
+from shared.gate import Ask, Candidate, Exchanged, Report, Verdict
+from shared.limits import SILENT_S, Limit, Limits
+from shared.reasons import Reason
+
+_serials = itertools.count(1)
+SETTINGS = Breaker()
+RPM = Limit("p:a", "rpm", 1, 600)
+CALLS = Limit("p:a", "concurrency", 1, 3)
+
+
+def tpm(amount: float) -> Limit:
+    return Limit("p:a", "tpm", amount, 6000)  # a bucket of 100
+
+
+def money(amount: float) -> Limit:
+    return Limit("b:1", "money", amount, 1000)
+
+
+def at(*limits: Limit, provider: str = "a") -> Candidate:
+    return Candidate(provider, provider, "k1", "m", "", limits)
+
+
+class Fleet:
+    def __init__(self, timed: Timed) -> None:
+        self.timed = timed
+
+    def exchange(
+        self,
+        *asks: Ask,
+        reports: tuple[Report, ...] = (),
+        sender: str = "s",
+        held: Mapping[str, int] | None = None,
+        serial: int = 0,
+    ) -> Exchanged:
+        return self.timed.gate.exchange(
+            asks,
+            reports,
+            settings=SETTINGS,
+            sender=sender,
+            serial=serial or next(_serials),
+            spread=0.5,
+            held=held,
+        )
+
+    def ask(self, *candidates: Candidate, limits: Limits = (), **more: object) -> Verdict:
+        ask = Ask(f"p{next(_serials)}", candidates, limits)
+        return self.exchange(ask, **more).verdicts[0]  # type: ignore[arg-type]
+
+    def grants(self, candidate: Candidate, times: int = 100) -> int:
+        return sum(self.ask(candidate).choice == 0 for _ in range(times))
+
+    def tell(self, candidate: Candidate, used: dict[str, float] | None, limits: Limits = ()) -> None:
+        self.exchange(reports=(Report("x", candidate, 0, "answered", limits=limits, used=used),))
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def fleet(request: pytest.FixtureRequest) -> Fleet:
+    if request.param == "memory":
+        return Fleet(memory_gate())
+    return Fleet(valkey_gate(request.getfixturevalue("valkey_url")))
+
+
+def refusal(verdict: Verdict) -> tuple[Reason, str]:
+    assert verdict.choice == -1
+    (block,) = verdict.blocks
+    return block.reason, block.detail
+
+
+def test_requests_a_minute_come_through_at_their_rate_and_refusals_tell_when(fleet: Fleet) -> None:
+    assert fleet.grants(at(RPM)) == 10  # a second's worth
+    verdict = fleet.ask(at(RPM))
+    assert refusal(verdict) == (Reason.LIMIT_REACHED, "rpm")
+    for _ in range(20):
+        fleet.timed.pass_time(verdict.blocks[0].until - fleet.timed.now() - 0.001)
+        assert fleet.ask(at(RPM)).choice == -1
+        fleet.timed.pass_time(0.001)
+        assert fleet.ask(at(RPM)).choice == 0
+        verdict = fleet.ask(at(RPM))
+        assert verdict.blocks[0].until == pytest.approx(fleet.timed.now() + 0.1, abs=1e-5)
+    fleet.timed.pass_time(60)
+    assert fleet.grants(at(RPM)) == 10
+
+
+def test_a_rate_below_one_a_second_lets_one_through_at_a_time(fleet: Fleet) -> None:
+    slow = at(Limit("p:a", "rpm", 1, 6))
+    assert fleet.grants(slow, 3) == 1
+    assert fleet.ask(slow).blocks[0].until == pytest.approx(fleet.timed.now() + 10, abs=1e-5)
+    fleet.timed.pass_time(10.001)
+    assert fleet.grants(slow, 3) == 1
+
+
+def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(fleet: Fleet) -> None:
+    assert fleet.ask(at(tpm(80))).choice == 0
+    assert refusal(fleet.ask(at(tpm(80)))) == (Reason.LIMIT_REACHED, "tpm")
+    fleet.tell(at(tpm(80)), {"tpm": 10})  # 90 are left
+    assert fleet.ask(at(tpm(80))).choice == 0
+    fleet.tell(at(tpm(80)), {"tpm": 200})  # 110 too many
+    verdict = fleet.ask(at(tpm(50)))
+    assert verdict.blocks[0].until == pytest.approx(fleet.timed.now() + 1.6, abs=1e-5)
+    fleet.tell(at(tpm(80)), None)  # unknown: as it was
+    assert fleet.ask(at(tpm(50))).blocks[0].until == pytest.approx(fleet.timed.now() + 1.6, abs=1e-5)
+
+
+def test_a_call_larger_than_the_bucket_begins_when_it_is_full_and_leaves_a_debt(fleet: Fleet) -> None:
+    assert fleet.ask(at(tpm(1000))).choice == 0
+    verdict = fleet.ask(at(tpm(1000)))
+    assert verdict.blocks[0].until == pytest.approx(fleet.timed.now() + 10, abs=1e-5)
+    fleet.timed.pass_time(9.9)
+    assert fleet.ask(at(tpm(1000))).choice == -1
+    fleet.timed.pass_time(0.101)
+    assert fleet.ask(at(tpm(1000))).choice == 0
+
+
+def test_nothing_is_taken_for_a_call_that_is_refused(fleet: Fleet) -> None:
+    both = at(RPM, tpm(60))
+    assert [fleet.ask(both).choice for _ in range(5)] == [0, -1, -1, -1, -1]
+    assert fleet.grants(at(RPM)) == 9
+    fleet.timed.pass_time(10)
+    for _ in range(5):
+        fleet.exchange(reports=(Report("x", at(), 0, "failed"),))
+    assert fleet.ask(at(RPM)).blocks[0].reason is Reason.BREAKER_OPEN
+    fleet.timed.gate.change("a", "close", settings=SETTINGS)
+    assert fleet.grants(at(RPM)) == 10
+
+
+def test_a_limit_refuses_after_the_breaker_and_costs_it_no_probe(fleet: Fleet) -> None:
+    assert fleet.grants(at(RPM)) == 10
+    for _ in range(5):
+        fleet.exchange(reports=(Report("x", at(), 0, "failed"),))
+    fleet.timed.pass_time(30.1)
+    full = at(tpm(1))
+    fleet.tell(at(tpm(0)), {"tpm": 6000})
+    assert refusal(fleet.ask(full)) == (Reason.LIMIT_REACHED, "tpm")
+    circuit = fleet.timed.gate.look(["a"])[1][0].condition.breakers["a"]
+    assert (circuit.state, circuit.probes) == (State.HALF_OPEN, {})
+
+
+def test_the_next_candidate_is_asked_where_the_first_is_at_its_limit(fleet: Fleet) -> None:
+    fleet.grants(at(RPM))
+    verdict = fleet.ask(at(RPM), at(provider="b"))
+    assert (verdict.choice, [block.detail for block in verdict.blocks]) == (1, ["rpm"])
+
+
+def test_limits_of_the_ask_hold_whichever_provider_is_chosen(fleet: Fleet) -> None:
+    quota = (Limit("o:1", "rpm", 1, 120),)
+    assert fleet.ask(at(), limits=quota).choice == 0
+    assert fleet.ask(at(provider="b"), limits=quota).choice == 0
+    verdict = fleet.ask(at(), at(provider="b"), limits=quota)
+    assert [(b.provider, b.reason) for b in verdict.blocks] == [
+        ("a", Reason.LIMIT_REACHED),
+        ("b", Reason.LIMIT_REACHED),
+    ]
+
+
+def test_calls_at_a_time_are_counted_over_all_senders(fleet: Fleet) -> None:
+    assert fleet.ask(at(CALLS), sender="one").choice == 0
+    assert fleet.ask(at(CALLS), sender="two").choice == 0
+    assert fleet.ask(at(CALLS), sender="one", held={"p:a": 1}).choice == 0
+    verdict = fleet.ask(at(CALLS), sender="two", held={"p:a": 1})
+    assert refusal(verdict) == (Reason.LIMIT_REACHED, "concurrency")
+    assert verdict.blocks[0].until == pytest.approx(fleet.timed.now() + 0.35, abs=1e-5)
+    # one of them ends
+    report = Report("x", at(CALLS), 0, "answered")
+    told = fleet.exchange(
+        Ask("y", (at(CALLS),)), Ask("z", (at(CALLS),)), reports=(report,), sender="one", held={"p:a": 1}
+    )
+    assert [verdict.choice for verdict in told.verdicts] == [0, -1]
+
+
+def test_a_sender_tells_its_count_anew_each_time_so_that_nothing_leaks(fleet: Fleet) -> None:
+    for _ in range(9):
+        assert fleet.ask(at(CALLS), sender="one").choice == 0  # its answers are lost, and no call begins
+    assert fleet.grants(at(CALLS), 1) == 1
+    told = [fleet.ask(at(CALLS), sender="two", held={"p:a": 2}, serial=7).choice for _ in range(3)]
+    assert told == [-1, -1, -1]  # the same exchange again
+
+
+def test_a_sender_that_falls_silent_counts_no_more(fleet: Fleet) -> None:
+    fleet.exchange(sender="dead", held={"p:a": 3})
+    assert fleet.ask(at(CALLS)).choice == -1
+    fleet.timed.pass_time(SILENT_S - 0.1)
+    fleet.exchange(sender="alive", held={"p:a": 1})
+    assert fleet.ask(at(CALLS)).choice == -1
+    fleet.timed.pass_time(0.2)
+    assert fleet.ask(at(CALLS), held={"p:a": 1}).choice == 0
+    assert fleet.ask(at(CALLS), held={"p:a": 2}).choice == -1
+
+
+def test_what_has_ended_is_gone_though_its_scope_is_told_no_more(fleet: Fleet) -> None:
+    fleet.exchange(sender="one", held={"p:a": 3})
+    fleet.exchange(sender="one", reports=(Report("x", at(CALLS), 0, "answered"),))
+    assert [fleet.ask(at(CALLS), held={"p:a": n}).choice for n in range(4)] == [0, 0, 0, -1]
+
+
+def test_money_is_reserved_and_settled_and_does_not_come_back_by_itself(fleet: Fleet) -> None:
+    assert fleet.ask(at(), limits=(money(400),)).choice == 0
+    assert fleet.ask(at(), limits=(money(400),)).choice == 0
+    verdict = fleet.ask(at(), limits=(money(400),))
+    assert refusal(verdict) == (Reason.BUDGET_SPENT, "money")
+    assert verdict.blocks[0].until == 0.0
+    fleet.tell(at(), {"money": 200}, (money(400),))
+    assert fleet.ask(at(), limits=(money(400),)).choice == 0  # to the last nano-dollar
+    fleet.tell(at(), None, (money(400),))
+    fleet.timed.pass_time(100_000)
+    assert fleet.ask(at(), limits=(money(1),)).choice == -1
+
+
+def test_of_several_limits_money_is_told_first_and_then_the_longest(fleet: Fleet) -> None:
+    spent, slow = money(1001), Limit("p:a", "tpm", 1, 60)
+    for _ in range(10):
+        fleet.ask(at(RPM))
+    fleet.ask(at(slow))
+    assert refusal(fleet.ask(at(RPM, slow, CALLS))) == (Reason.LIMIT_REACHED, "tpm")
+    assert refusal(fleet.ask(at(RPM, slow), limits=(spent,))) == (Reason.BUDGET_SPENT, "money")
+    assert refusal(fleet.ask(at(spent, RPM), limits=(slow,))) == (Reason.BUDGET_SPENT, "money")
+
+
+def test_asks_without_limits_leave_nothing_about_them(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url)
+    fleet = Fleet(timed)
+    plain = Candidate("a", "a", "k1", "m")
+    assert fleet.ask(plain).choice == 0
+    fleet.tell(plain, None)
+    with redis.Redis.from_url(valkey_url) as client:
+        assert not client.keys(f"{timed.prefix}:lm:*")
+        assert not client.keys(f"{timed.prefix}:fl:*")
+
+
+def test_counters_go_by_themselves_when_they_say_nothing_any_more(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url)
+    fleet = Fleet(timed)
+    fleet.ask(at(RPM, CALLS), limits=(money(1),))
+    with redis.Redis.from_url(valkey_url) as client:
+        lasts = {
+            name: client.ttl(f"{timed.prefix}:{name}") for name in ("lm:rpm:p:a", "fl:p:a", "lm:money:b:1")
+        }
+    assert lasts["lm:rpm:p:a"] == 1
+    assert 0 < lasts["fl:p:a"] <= 2 * SILENT_S
+    assert lasts["lm:money:b:1"] > 86_400
