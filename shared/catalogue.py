@@ -60,7 +60,7 @@ class Price(_Record):
 
 
 class Limits(_Record):
-    """What a provider allows: requests and tokens (in and out) a minute, calls at a time. None: not known. Nothing enforces them yet."""
+    """What a provider may be asked at most, by the whole fleet: requests and tokens a minute, calls at a time."""
 
     rpm: Annotated[int, Field(ge=1)] | None = None
     tpm: Annotated[int, Field(ge=1)] | None = None
@@ -232,8 +232,10 @@ class Catalogue(_Record):
 
     @cached_property
     def goes_by_size(self) -> bool:
-        """Whether some provider takes requests or answers up to a size only."""
-        return any(p.context_tokens is not None or p.max_tokens is not None for p in self.providers)
+        """Whether some provider takes requests or answers up to a size only, or so many tokens a minute."""
+        return any(
+            (p.context_tokens, p.max_tokens, p.limits.tpm) != (None, None, None) for p in self.providers
+        )
 
     @cached_property
     def goes_by_needs(self) -> bool:

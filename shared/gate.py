@@ -152,11 +152,14 @@ class Gate(Protocol):
         ...
 
 
-def candidate_of(provider: Provider, model: str, key: str, settings: Breaker) -> Candidate:
+def candidate_of(
+    provider: Provider, model: str, key: str, settings: Breaker, limits: Limits | None = None
+) -> Candidate:
     """`model` is the name asked for, `key` the fingerprint of endpoint and key."""
     named = model if model in provider.models else ""
     target = f"{provider.id}|{named or '*'}" if settings.per_model else provider.id
-    return Candidate(provider.id, target, key, named, _offer(key, provider.models[named]) if named else "")
+    offer = _offer(key, provider.models[named]) if named else ""
+    return Candidate(provider.id, target, key, named, offer, limits)
 
 
 def fingerprint(*parts: str) -> str:

@@ -9,35 +9,65 @@ import msgspec
 
 from shared.catalogue import Breaker
 from shared.condition import bucket_of
-from shared.errors import ProviderError
+from shared.errors import (
+    KeyRefusedError,
+    ModelRefusedError,
+    ProviderError,
+    ProviderTimeoutError,
+    RequestRefusedError,
+)
 from shared.gate import Ask, Block, Candidate, Change, Gate, Report, Result, Verdict, result_of
+from shared.limits import Limits
 
 
 class Permit(msgspec.Struct, frozen=True):
-    """Leave to call `candidate`, the `choice`-th of those asked for. `probe`: it tries whether the provider serves again."""
+    """Leave to call `candidate`, the `choice`-th of those asked for. `probe`: it tries whether the provider serves again.
+
+    `limits`: those of its ask.
+    """
 
     id: str
     choice: int
     candidate: Candidate
     generation: int
     probe: bool = False
+    limits: Limits | None = None
+
+    @property
+    def limited(self) -> bool:
+        return bool(self.candidate.limits or self.limits)
+
+    @property
+    def scopes(self) -> list[str]:
+        """Where it counts as a call in flight."""
+        both = (*(self.candidate.limits or ()), *(self.limits or ()))
+        return [limit.scope for limit in both if limit.kind == "concurrency"]
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """What a call has shown of its provider."""
+    """What a call has shown of its provider. `used`: what it took of the limits, by their kind, as far as that is known."""
 
     result: Result
     duration_s: float
     code: str = ""
     message: str = ""
     retry_after_s: float | None = None
+    used: dict[str, float] | None = None
+
+
+UNUSED = Ending("nothing", 0.0, used={"rpm": 0.0, "tpm": 0.0, "money": 0.0})
+"""A permit under which no call was made."""
+
+_NOT_ANSWERED = {"tpm": 0.0, "money": 0.0}
 
 
 class Doorman(Protocol):
     """Gives permits and takes them back. For all threads of a process."""
 
-    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
-        """Leave for the first of `candidates` that may be called, or why each of them may not."""
+    def acquire(
+        self, candidates: Sequence[Candidate], limits: Limits | None = None
+    ) -> Permit | tuple[Block, ...]:
+        """Leave for the first of `candidates` that may be called, or why each of them may not. `limits` hold for whichever it is."""
         ...
 
     def settle(self, permit: Permit, ending: Ending) -> bool:
@@ -46,16 +76,29 @@ class Doorman(Protocol):
 
 
 def ending_of(
-    exc: BaseException | None, duration_s: float, settings: Breaker, *, counts: bool = True
+    exc: BaseException | None,
+    duration_s: float,
+    settings: Breaker,
+    *,
+    counts: bool = True,
+    used: dict[str, float] | None = None,
 ) -> Ending:
     """What a call that raised `exc`, or nothing, has shown. `counts` is whether other errors than ours speak against the provider."""
     if exc is None or isinstance(exc, ProviderError):
         result = result_of(exc, duration_s, settings)
         if exc is None:
-            return Ending(result, duration_s, code="" if result == "answered" else "slow_call")
-        return Ending(result, duration_s, exc.code or "", exc.message[:_MESSAGE_CHARS], exc.retry_after_s)
+            return Ending(result, duration_s, code="" if result == "answered" else "slow_call", used=used)
+        unused = _NOT_ANSWERED if _used_nothing(exc) else None
+        message = exc.message[:_MESSAGE_CHARS]
+        return Ending(result, duration_s, exc.code or "", message, exc.retry_after_s, unused)
     failed = counts and isinstance(exc, Exception)
     return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
+
+
+def _used_nothing(exc: ProviderError) -> bool:
+    """Whether it is certain that no tokens were made: it was answered with an error, or not sent at all."""
+    refused = isinstance(exc, KeyRefusedError | ModelRefusedError | RequestRefusedError)
+    return refused or (exc.http_status is not None and not isinstance(exc, ProviderTimeoutError))
 
 
 def report_of(permit: Permit, ending: Ending) -> Report:
@@ -69,6 +112,8 @@ def report_of(permit: Permit, ending: Ending) -> Report:
         duration_s=ending.duration_s,
         bucket=bucket_of(ending.duration_s),
         retry_after_s=-1.0 if ending.retry_after_s is None else ending.retry_after_s,
+        limits=permit.limits,
+        used=ending.used if permit.limited else None,
     )
 
 
@@ -76,14 +121,17 @@ def permit_of(ask: Ask, verdict: Verdict) -> Permit | tuple[Block, ...]:
     if verdict.choice < 0:
         return verdict.blocks
     chosen = ask.candidates[verdict.choice]
-    return Permit(ask.permit, verdict.choice, chosen, verdict.generation, verdict.probe)
+    return Permit(ask.permit, verdict.choice, chosen, verdict.generation, verdict.probe, ask.limits)
 
 
 _MESSAGE_CHARS = 300
 
 
 class DirectDoorman:
-    """The plainest: one exchange with the gate for each permit, one for each end. `heard` is told of breakers that changed."""
+    """The plainest: one exchange with the gate for each permit, one for each end. `heard` is told of breakers that changed.
+
+    It keeps no count of what it has in flight, so under a limit of concurrency each permit counts for `limits.SILENT_S`.
+    """
 
     def __init__(
         self, gate: Gate, settings: Breaker, heard: Callable[[Sequence[Change]], None] = lambda _: None
@@ -94,10 +142,12 @@ class DirectDoorman:
         self._name = secrets.token_hex(8)
         self._serials = itertools.count(1)
 
-    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
+    def acquire(
+        self, candidates: Sequence[Candidate], limits: Limits | None = None
+    ) -> Permit | tuple[Block, ...]:
         """Raises StoreUnavailableError."""
         serial = next(self._serials)
-        ask = Ask(f"{self._name}:{serial}", tuple(candidates))
+        ask = Ask(f"{self._name}:{serial}", tuple(candidates), limits)
         return permit_of(ask, self._exchange([ask], [], serial)[0][0])
 
     def settle(self, permit: Permit, ending: Ending) -> bool:

@@ -26,6 +26,10 @@ T = TypeVar("T")
 Exclude = Iterable[type[BaseException] | Callable[[Any], bool]]
 
 
+def _unknown(_: object) -> None:
+    return None
+
+
 class PermitRefusedError(pybreaker.CircuitBreakerError):
     """No leave to call now. `retry_after_s`: when there may be; None where that takes a person."""
 
@@ -152,15 +156,20 @@ class SharedBreaker(pybreaker.CircuitBreaker):
             raise
         self._answered(permit, time.monotonic() - started)
 
-    def run(self, permit: Permit, func: Callable[[], T]) -> T:
-        """`func` under a permit that the doorman has given already. A ProviderError learns whether it is charged."""
+    def run(
+        self, permit: Permit, func: Callable[[], T], used: Callable[[T], dict[str, float] | None] = _unknown
+    ) -> T:
+        """`func` under a permit that the doorman has given already; `used` reads from its result what it took of the limits.
+
+        A ProviderError learns whether it is charged.
+        """
         started = time.monotonic()
         try:
             result = func()
         except BaseException as exc:
             self._failed(permit, exc, time.monotonic() - started)
             raise
-        self._answered(permit, time.monotonic() - started)
+        self._answered(permit, time.monotonic() - started, used(result))
         return result
 
     def _permit(self) -> Permit:
@@ -171,8 +180,8 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         now = self._gate.look([])[0]
         raise PermitRefusedError(block, max(0.0, block.until - now) if block.until else None)
 
-    def _answered(self, permit: Permit, duration_s: float) -> None:
-        self._doorman.settle(permit, ending_of(None, duration_s, self._settings))
+    def _answered(self, permit: Permit, duration_s: float, used: dict[str, float] | None = None) -> None:
+        self._doorman.settle(permit, ending_of(None, duration_s, self._settings, used=used))
         for listener in self.listeners:
             listener.success(self)
 

@@ -18,7 +18,7 @@ from shared.errors import (
 )
 from shared.gate import Block, Candidate
 from shared.ids import job_id
-from shared.jobs import Claim, Outcome, Slip, Try, Usage
+from shared.jobs import Claim, Outcome, Slip, Try
 from shared.lines import (
     Request,
     Routing,
@@ -37,6 +37,7 @@ from shared.reasons import Reason
 from shared.routing_asked import RoutingAsked
 from workers.options import Option, options_of, turn_of, without
 from workers.transport import Answer
+from workers.usage import counted
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Job(msgspec.Struct, frozen=True):
 class Upstream(Protocol):
     """What an attempt needs of `workers.upstreams`."""
 
-    def candidate(self, provider: Provider, model: str) -> Candidate: ...
+    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate: ...
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]: ...
 
@@ -145,14 +146,8 @@ def _try(provider: Provider, exc: ProviderError, duration_s: float) -> Try:
 
 
 def _answered(job: Job, request: Request, option: Option, answer: Answer, tries: Sequence[Try]) -> Outcome:
-    provider, used = option.provider, answer.usage
-    usage = Usage(
-        input_tokens=used.prompt_tokens,
-        cached_tokens=used.cached_tokens,
-        output_tokens=used.completion_tokens,
-        reasoning_tokens=used.reasoning_tokens,
-    )
-    cost = cost_of(provider, option.model, usage) if used.known else None
+    provider, usage = option.provider, counted(answer.usage)
+    cost = cost_of(provider, option.model, usage) if answer.usage.known else None
     routing = Routing(
         provider=provider.id,
         attempts=job.slip.history.attempts + 1,

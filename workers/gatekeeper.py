@@ -18,10 +18,12 @@ import msgspec
 from shared.catalogue import Breaker
 from shared.errors import StoreUnavailableError
 from shared.gate import Ask, Block, Candidate, Change, Exchanged, Gate, Report
+from shared.limits import Limits
 from shared.logs import get_logger
-from shared.permits import Ending, Permit, permit_of, report_of
+from shared.permits import UNUSED, Ending, Permit, permit_of, report_of
 from shared.reasons import Reason
 from workers.alone import Alone
+from workers.line import WAIT_S, Line
 
 ALONE_S = 2.0
 """Redis may be silent for so long before no new call begins."""
@@ -30,7 +32,7 @@ PATIENCE_S = 0.25
 """An ask that has waited so long is answered here."""
 
 PULSE_S = 0.5
-"""While calls are under way Redis is spoken to this often, so that its silence is noticed before one of them ends."""
+"""While calls are under way Redis is spoken to this often: its silence is noticed before one of them ends, and limits count them."""
 
 _LINGER_S = 0.01  # a report alone waits this long for an ask to ride with
 _AGAIN_S = 0.1
@@ -61,7 +63,10 @@ class Gatekeeper:
         gate: Gate,
         settings: Callable[[], Breaker],
         holder: str,
+        *,
+        places: int = 0,
     ) -> None:
+        """`places`: how many calls at most wait here for a limit, a moment each, before they are refused."""
         self._gate = gate
         self._settings = settings
         self._holder = holder
@@ -71,8 +76,11 @@ class Gatekeeper:
         self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._put_back: deque[_Item] = deque()
         self._alone = Alone()
+        self._line = Line(places)
         self._out: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._one_by_one = threading.Lock()
         self._silent_since: float | None = None
         self._stopping = threading.Event()
         self._offset = 0.0
@@ -95,6 +103,11 @@ class Gatekeeper:
         since = self._silent_since
         return 0.0 if since is None else time.monotonic() - since
 
+    def held(self) -> dict[str, int]:
+        """Calls under way, by the scope of a limit for their number."""
+        with self._lock:
+            return {scope: n for scope, n in self._held.items() if n > 0}
+
     def in_flight(self) -> dict[str, int]:
         """Calls under way, by provider."""
         with self._lock:
@@ -104,18 +117,27 @@ class Gatekeeper:
         """The store's time, as far as it is known."""
         return time.time() + self._offset
 
-    def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
-        ask = Ask(f"{self._holder}:{next(self._permits)}", tuple(candidates))
-        found = self._ask(ask) if self.silent_s < PATIENCE_S else None
-        if not isinstance(found, Permit | tuple):
-            found = self._by_ourselves(ask)
-            if isinstance(found, Permit):
-                self._begins(found)
+    def acquire(
+        self, candidates: Sequence[Candidate], limits: Limits | None = None
+    ) -> Permit | tuple[Block, ...]:
+        ask = Ask(f"{self._holder}:{next(self._permits)}", tuple(candidates), limits)
+        found, begun = self._judged(ask), time.monotonic()
+        while not isinstance(found, Permit):
+            if not self._line.wait(found, self.now(), begun + WAIT_S - time.monotonic()):
+                return self._line.turns(found, self.now())
+            found = self._judged(ask)
+        if found.limited:
+            self._line.began(found.candidate.provider)
         return found
 
+    def _judged(self, ask: Ask) -> Permit | tuple[Block, ...]:
+        found = self._ask(ask) if self.silent_s < PATIENCE_S else None
+        return found if isinstance(found, Permit | tuple) else self._by_ourselves(ask)
+
     def _begins(self, permit: Permit) -> None:
-        with self._lock:
-            self._out[permit.candidate.provider] += 1
+        """Under the lock, and before whoever waits for the permit can give it back."""
+        self._out[permit.candidate.provider] += 1
+        self._held.update(permit.scopes)
 
     def _ask(self, ask: Ask) -> Permit | tuple[Block, ...] | bool | None:
         item = _Item(ask, None, waits=True)
@@ -132,11 +154,19 @@ class Gatekeeper:
         if self.silent_s > ALONE_S:
             until = self.now() + 1.0
             return tuple(Block(c.provider, Reason.STORE_AWAY, until) for c in ask.candidates)
-        return self._alone.judge(ask, self._settings(), self._offset)
+        with self._one_by_one:  # each is judged by what the one before it has got
+            found = self._alone.judge(ask, self._settings(), self._offset, self.held())
+            if isinstance(found, Permit):
+                with self._lock:
+                    self._begins(found)
+        return found
 
     def settle(self, permit: Permit, ending: Ending) -> bool:
         with self._lock:
             self._out[permit.candidate.provider] -= 1
+            self._held.subtract(permit.scopes)
+        if permit.limited:
+            self._line.ended(permit.candidate.provider)
         waits = ending.result == "failed"
         item = _Item(None, report_of(permit, ending), waits=waits)
         if self.silent_s > 0:
@@ -217,9 +247,10 @@ class Gatekeeper:
                 sender=self._holder,
                 serial=self._serial,
                 spread=random.random(),
+                held=self.held(),
             )
         except StoreUnavailableError as exc:
-            self._alone.begin(exc.message)
+            self._alone.begin(exc.message, self.held())
             return None
         self._silent_since = None
         self._alone.end()
@@ -229,7 +260,7 @@ class Gatekeeper:
 
     def _drop(self, items: Sequence[_Item]) -> None:
         """Reports are lost, and asks are answered here, as long as they may be."""
-        self._alone.begin("an exchange broke; the log has the details")
+        self._alone.begin("an exchange broke; the log has the details", self.held())
         for item in items:
             if item.done is not None:
                 item.done.set()
@@ -241,19 +272,22 @@ class Gatekeeper:
                 found = permit_of(item.ask, next(verdicts))
                 if isinstance(found, Permit):
                     self._alone.granted(found)
-                with self._lock:
-                    item.answer = found
-                    left = item.left
-                if isinstance(found, Permit) and left:  # nobody waits for it any more
-                    self._put_back.append(_Item(None, report_of(found, Ending("nothing", 0.0)), waits=False))
-                elif isinstance(found, Permit):
-                    self._begins(found)
+                self._hand(item, found)
             else:
                 item.answer = next(charged)
             if item.done is not None:
                 item.done.set()
         if told.changes:
             self._heard(told.changes)
+
+    def _hand(self, item: _Item, found: Permit | tuple[Block, ...]) -> None:
+        with self._lock:
+            item.answer = found
+            left = item.left
+            if isinstance(found, Permit) and not left:
+                self._begins(found)
+        if left and isinstance(found, Permit):  # nobody waits for it any more
+            self._put_back.append(_Item(None, report_of(found, UNUSED), waits=False))
 
 
 def _aged(report: Report, age_s: float) -> Report:

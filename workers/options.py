@@ -35,7 +35,7 @@ class Option(NamedTuple):
 class Naming(Protocol):
     """Of `workers.upstreams`: how the gate names a provider that serves a model."""
 
-    def candidate(self, provider: Provider, model: str) -> Candidate: ...
+    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate: ...
 
 
 def turn_of(job_or_batch_id: str, index: int, history: History) -> int:
@@ -57,12 +57,13 @@ def options_of(
     name = asked.strategy or catalogue.routing.strategy
     strategy = strategy_of(catalogue.routing, name)
     whole = _appraised(request, catalogue, by_size=name in _BY_SIZE or name in catalogue.routing.strategies)
+    tokens = whole.input_tokens + (whole.expected_output_tokens or 0)
     allowed = None if asked.providers is None else frozenset(asked.providers)
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         job = msgspec.structs.replace(whole, model=model, turn=turn, tried=tried, allowed=allowed)
         ranked = rank(strategy, job, catalogue.providers, {}, time.time())
-        found += [Option(provider, naming.candidate(provider, model), model) for provider in ranked]
+        found += [Option(provider, naming.candidate(provider, model, tokens), model) for provider in ranked]
     return found
 
 

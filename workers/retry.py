@@ -78,10 +78,12 @@ def park(blocks: Sequence[Block], *, now: float, spread: float, alone: bool) -> 
 
 
 def _due(block: Block, now: float) -> float:
-    """When to ask again; no later than after a minute, which costs nothing."""
+    """When to ask again; no later than after a minute, which costs nothing, but at a limit, where each has its turn."""
     latest = now + OUTAGE_PAUSE_S
     if block.reason is Reason.BREAKER_PROBING:
         return now + PROBING_PAUSE_S
+    if block.reason is Reason.LIMIT_REACHED:
+        return block.until  # its turn
     return min(block.until, latest) if block.until else latest
 
 

@@ -50,11 +50,11 @@ class Runtime:
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
-        brief = connect(
-            settings.redis, role="gate", max_connections=4
-        )  # for what calls wait for before they begin
+        brief = connect(settings.redis, role="gate", max_connections=4)  # calls wait for it before they begin
         gate = RedisGate(brief, settings.key_prefix)
-        self._gatekeeper = Gatekeeper(gate, lambda: self._catalogue.breaker, self._holder)
+        self._gatekeeper = Gatekeeper(
+            gate, lambda: self._catalogue.breaker, self._holder, places=settings.concurrency // 2
+        )
         self._upstreams = Upstreams(lambda: self._catalogue, self._transport, gate, self._gatekeeper)
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
         self._hints = Hints(app)

@@ -1,6 +1,7 @@
 """The providers as one worker calls them: under a permit, through the shared breaker, with the key of the moment."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import pybreaker
 
@@ -8,9 +9,11 @@ from shared.catalogue import Catalogue, Provider
 from shared.errors import StoreUnavailableError
 from shared.gate import Block, Candidate, Change, Gate, candidate_of
 from shared.logs import get_logger
-from shared.permits import Doorman, Ending, Permit
+from shared.permits import UNUSED, Doorman, Permit
+from shared.prices import cost_of
 from shared.shared_breaker import SharedBreaker
 from workers.transport import Answer, Transport
+from workers.usage import counted, limits_of, used_by
 
 _log = get_logger(__name__)
 
@@ -37,9 +40,10 @@ class Upstreams:
         self._breakers: dict[str, SharedBreaker] = {}
         self._keys: dict[str, str] = {}
 
-    def candidate(self, provider: Provider, model: str) -> Candidate:
+    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:
+        """`tokens`: about as many as the call will take."""
         key = self._transport.fingerprint(provider)
-        return candidate_of(provider, model, key, self._catalogue().breaker)
+        return candidate_of(provider, model, key, self._catalogue().breaker, limits_of(provider, tokens))
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         """Leave for the first that may be called, or why none may."""
@@ -47,12 +51,20 @@ class Upstreams:
 
     def release(self, permit: Permit) -> None:
         """The permit is not used."""
-        self._doorman.settle(permit, Ending("nothing", 0.0))
+        self._doorman.settle(permit, UNUSED)
 
     def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
         """One attempt. Raises a ProviderError of the kind that tells what to do next, and whether it is charged."""
+
+        def used(answer: Answer) -> dict[str, float] | None:
+            def cost() -> Decimal | None:
+                asked = permit.candidate.model or answer.model
+                return cost_of(provider, asked, counted(answer.usage)) if answer.usage.known else None
+
+            return used_by(permit, answer.usage, cost)
+
         return self._breaker(permit.candidate).run(
-            permit, lambda: self._transport.call(provider, endpoint, body)
+            permit, lambda: self._transport.call(provider, endpoint, body), used
         )
 
     def _breaker(self, candidate: Candidate) -> SharedBreaker:

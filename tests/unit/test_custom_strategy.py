@@ -134,7 +134,7 @@ def test_one_that_raises_loses_no_job_and_is_told_once() -> None:
 
 def test_the_one_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "ops" / "docs" / "routing.md").read_text(encoding="utf-8")
-    code = page.partition("```python\n")[2].partition("```")[0]
+    code = page.partition("## A strategy of your own")[2].partition("```python\n")[2].partition("```")[0]
     (tmp_path / "documented_strategy.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     own = load("documented_strategy:rank")

@@ -12,6 +12,7 @@ from shared.catalogue import Breaker
 from shared.clock import SystemClock
 from shared.errors import StoreUnavailableError
 from shared.gate import Ask, Block, Candidate, Change, Exchanged, Report
+from shared.limits import Limit
 from shared.memory_gate import MemoryGate
 from shared.permits import Ending, Permit
 from shared.reasons import Reason
@@ -34,6 +35,7 @@ class Server(MemoryGate):
         self.speaks.set()
         self.sizes: list[tuple[int, int]] = []
         self.reports: list[Report] = []
+        self.held: list[dict[str, int]] = []
 
     def exchange(self, asks: Sequence[Ask], reports: Sequence[Report], **more: Any) -> Exchanged:
         self.speaks.wait(20)
@@ -43,6 +45,7 @@ class Server(MemoryGate):
             raise StoreUnavailableError("away")
         self.sizes.append((len(asks), len(reports)))
         self.reports += reports
+        self.held.append(more["held"])
         return super().exchange(asks, reports, **more)
 
 
@@ -159,3 +162,55 @@ def test_after_its_end_nobody_waits_for_it(server: Server) -> None:
     keeper.start(lambda _: None)
     keeper.stop()
     assert refused(keeper.acquire([A])) == [Reason.STORE_AWAY]
+
+
+CALLS = Limit("p:a", "concurrency", 1, 3)
+RPM = Limit("p:a", "rpm", 1, 600)
+LIMITED = Candidate("a", "a", "", "m", "", (CALLS,))
+
+
+def test_calls_in_flight_are_told_until_they_have_ended(
+    keeper: Gatekeeper, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatekeeper, "PULSE_S", 0.02)
+    permits = [granted(keeper.acquire([LIMITED])) for _ in range(3)]
+    assert refused(keeper.acquire([LIMITED])) == [Reason.LIMIT_REACHED]
+    wait_for(lambda: server.held[-3:] == [{"p:a": 3}] * 3, 5, "it to be told again and again")
+    assert keeper.held() == {"p:a": 3}
+    for permit in permits:
+        keeper.settle(permit, ANSWERED)
+    wait_for(lambda: server.condition("a").calls == 3, 5, "the reports")
+    assert server.held[-1] == keeper.held() == {}
+    assert server.counters._flights["p:a"] == {}
+
+
+def test_what_a_call_used_is_told_where_it_was_limited(keeper: Gatekeeper, server: Server) -> None:
+    used = Ending("answered", 0.1, used={"tpm": 7.0})
+    keeper.settle(granted(keeper.acquire([LIMITED])), used)
+    keeper.settle(granted(keeper.acquire([A])), used)
+    wait_for(lambda: len(server.reports) == 2, 5, "the reports")
+    assert [report.used for report in server.reports] == [{"tpm": 7.0}, None]
+
+
+def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
+    keeper: Gatekeeper, server: Server
+) -> None:
+    paced, spending = (Candidate("b", "b", "", "m", "", (limit,)) for limit in (RPM, _money()))
+    calls = [granted(keeper.acquire([LIMITED])) for _ in range(2)]
+    for _ in range(5):
+        granted(keeper.acquire([paced]))
+    server.away = True
+    assert refused(keeper.acquire([LIMITED])) == [Reason.LIMIT_REACHED]
+    keeper.settle(calls[0], ANSWERED)
+    granted(keeper.acquire([LIMITED]))
+    assert refused(keeper.acquire([LIMITED])) == [Reason.LIMIT_REACHED]
+    granted(keeper.acquire([paced]))  # five in ten seconds are one in two
+    assert refused(keeper.acquire([paced])) == [Reason.LIMIT_REACHED]
+    assert refused(keeper.acquire([spending])) == [Reason.LIMIT_REACHED]
+    server.away = False
+    wait_for(lambda: server.condition("a").calls == 1, 5, "the report")
+    assert keeper.held() == {"p:a": 2}
+
+
+def _money() -> Limit:
+    return Limit("b:1", "money", 1, 1000)

@@ -106,7 +106,7 @@ def test_the_batchs_word_counts_where_the_jobs_is_silent() -> None:
 
 
 class Naming:
-    def candidate(self, provider: Provider, model: str) -> Candidate:
+    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:  # noqa: ARG002
         return Candidate(provider.id, provider.id, "", model)
 
 

@@ -1,0 +1,119 @@
+"""Who waits at a limit: a few in their callers' places, the rest are told when it should be their turn.
+
+Without the first a limit would not be used up, since what is parked comes back with a delay; without the second all jobs of
+a large batch would come back all the time, in vain.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.gate import Block
+from shared.reasons import Reason
+
+WAIT_S = 2.0
+"""Nobody waits longer in his caller's place."""
+
+TURN_S = 300.0
+"""No turn is later than this: a limit may be raised, or others may leave."""
+
+FADES_S = 10.0
+"""Calls that began are forgotten in about this time."""
+
+HASTE = 2.0
+"""Turns come so many times as fast as calls began of late: half of them in vain, but where there is room the pace goes up."""
+
+
+_EARLY_S = 2.0
+
+
+class _Pace:
+    """How many calls began a second: a sum that fades, over the time that it stands for."""
+
+    def __init__(self, now: float) -> None:
+        self._since = self._at = now
+        self._sum = 0.0
+
+    def add(self, now: float) -> None:
+        self._fade(now)
+        self._sum += 1.0
+
+    def a_second(self, now: float) -> float | None:
+        """None where that is too early to tell."""
+        if now - self._since < _EARLY_S:
+            return None
+        self._fade(now)
+        over_s = FADES_S * -math.expm1((self._since - now) / FADES_S)
+        return max(self._sum / over_s, 1.0 / TURN_S)
+
+    def _fade(self, now: float) -> None:
+        self._sum *= math.exp((self._at - now) / FADES_S)
+        self._at = now
+
+
+class Line:
+    """For all threads of a worker. `places`: how many may wait here; for each provider those who were told to wait form a line."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[str, threading.Event]] = []
+        self._paces: dict[str, _Pace] = {}
+        self._last: dict[str, float] = {}
+
+    def began(self, provider: str) -> None:
+        """A call."""
+        now = time.monotonic()
+        with self._lock:
+            self._paces.setdefault(provider, _Pace(now)).add(now)
+
+    def ended(self, provider: str) -> None:
+        """One who waits for this provider may try."""
+        with self._lock:
+            for name, event in self._waiting:
+                if name == provider and not event.is_set():
+                    event.set()
+                    return
+
+    def wait(self, blocks: Sequence[Block], now: float, left_s: float) -> bool:
+        """Whether it is worth asking again, after the wait that this was. `now`: the store's time."""
+        first = _first(blocks)
+        if first is None or first.until - now > left_s:
+            return False
+        me = (first.provider, threading.Event())
+        with self._lock:
+            if len(self._waiting) >= self._places:
+                return False
+            self._waiting.append(me)
+            crowd = sum(name == first.provider for name, _ in self._waiting) - 1
+        pause_s = max(0.0, first.until - now)
+        if first.detail != "concurrency":  # one at a time gets through: they do not all ask at once
+            pause_s *= 1.0 + crowd * random.random()
+        me[1].wait(min(pause_s, left_s))
+        with self._lock:
+            self._waiting.remove(me)
+        return True
+
+    def turns(self, blocks: tuple[Block, ...], now: float) -> tuple[Block, ...]:
+        """The blocks as they are for one who goes to the end of the line: those who were told so before him go first."""
+        first = _first(blocks)
+        if first is None or not self._places:
+            return blocks
+        with self._lock:
+            pace = self._paces.get(first.provider)
+            a_second = pace.a_second(time.monotonic()) if pace else None
+            if a_second is None:
+                return blocks
+            step_s = 1.0 / (HASTE * a_second)
+            turn = max(self._last.get(first.provider, 0.0), first.until) + step_s
+            turn = self._last[first.provider] = min(turn, now + TURN_S)
+        return tuple(msgspec.structs.replace(b, until=turn) if b is first else b for b in blocks)
+
+
+def _first(blocks: Sequence[Block]) -> Block | None:
+    """Where a limit is all that is in the way, and soonest not."""
+    return min((b for b in blocks if b.reason is Reason.LIMIT_REACHED), key=lambda b: b.until, default=None)

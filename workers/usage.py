@@ -1,0 +1,50 @@
+"""What a call takes of the limits: estimated before it, known after it. Pure."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from shared.catalogue import Provider
+from shared.jobs import Usage
+from shared.limits import Kind, Limit, Limits
+from shared.money import to_nanos
+from shared.permits import Permit
+from workers.provider import TokenUsage
+
+
+def counted(used: TokenUsage) -> Usage:
+    return Usage(
+        input_tokens=used.prompt_tokens,
+        cached_tokens=used.cached_tokens,
+        output_tokens=used.completion_tokens,
+        reasoning_tokens=used.reasoning_tokens,
+    )
+
+
+def limits_of(provider: Provider, tokens: int) -> Limits | None:
+    """The provider's own, as the file has them, and what one call takes of each."""
+    own = provider.limits
+    rows: tuple[tuple[Kind, float, int | None], ...] = (
+        ("rpm", 1.0, own.rpm),
+        ("tpm", float(tokens), own.tpm),
+        ("concurrency", 1.0, own.concurrency),
+    )
+    scope = f"p:{provider.id}"
+    return (
+        tuple(
+            Limit(scope, kind, amount, float(ceiling))
+            for kind, amount, ceiling in rows
+            if ceiling is not None
+        )
+        or None
+    )
+
+
+def used_by(permit: Permit, usage: TokenUsage, cost: Callable[[], Decimal | None]) -> dict[str, float] | None:
+    """What an answered call took of the limits that it was under. `cost` is asked for where money is limited."""
+    kinds = {limit.kind for limit in (*(permit.candidate.limits or ()), *(permit.limits or ()))}
+    used: dict[str, float] = {}
+    if "tpm" in kinds and usage.known:
+        used["tpm"] = float(usage.prompt_tokens + usage.completion_tokens)
+    if "money" in kinds and (usd := cost()) is not None:
+        used["money"] = float(to_nanos(usd))
+    return used or None
