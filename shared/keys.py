@@ -44,7 +44,7 @@ class Keys:
     | sk:PROVIDER:SLOT | hash | its calls in one slot of time: how they ended, and the sketch of their durations |
     | lm:KIND:SCOPE | string | a counter of rpm, tpm (when the bucket is full again) or money (nano-dollars reserved and spent) |
     | fl:SCOPE | hash | sender -> its calls in flight under a limit of concurrency, and when it was heard of |
-    | gs:SENDER | hash | the last exchange of a worker with the gate and its answer |
+    | gs:SENDER | hash | the last exchange of a worker with the gate and its answer; the scopes where it had calls in flight |
     | wait:PROVIDER | zset | parked shards and lone jobs that it could serve, by due time |
     """
 

@@ -24,11 +24,11 @@ class Counters:
         self._busy_until = now + BUSY_S + BUSY_SPREAD_S * spread
 
     def end(self) -> None:
-        for scope, n in self._own.items():
-            flight = self._flights.setdefault(scope, {})
+        for flight in self._flights.values():
             flight.pop(self._sender, None)
+        for scope, n in self._own.items():
             if n:
-                flight[self._sender] = (n, self._now)
+                self._flights.setdefault(scope, {})[self._sender] = (n, self._now)
 
     def refusal(self, *several: Limits | None) -> Refusal | None:
         """Why a call may not begin: of several limits money first, for that takes a person; then the one that lasts longest."""
@@ -72,9 +72,7 @@ class Counters:
     def settle(self, used: Mapping[str, float] | None, *several: Limits | None) -> None:
         """After the call: what was used takes the place of the estimate, as far as it is known."""
         for limit in _all(several):
-            if limit.kind == "concurrency":
-                self._own.setdefault(limit.scope, 0)
-            elif used is not None and limit.kind in used:
+            if limit.kind != "concurrency" and used is not None and limit.kind in used:
                 self._add(limit, used[limit.kind] - limit.amount)
 
     def _add(self, limit: Limit, amount: float) -> None:

@@ -67,7 +67,7 @@ class RedisGate:
             sender=sender,
             serial=serial,
             spread=spread,
-            **({"held": dict(held)} if held else {}),
+            **({"held": {scope: n for scope, n in held.items() if n}} if held else {}),
             **_NUMBERS,
         )
         return _exchanged.decode(raw)

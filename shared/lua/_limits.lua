@@ -88,24 +88,24 @@ end
 
 -- after the call: what was used takes the place of the estimate, as far as it is known
 local function settle_limits(limits, used)
+  if not used then return end
   for _, limit in ipairs(limits or {}) do
-    if limit[2] == 'concurrency' then
-      own[limit[1]] = own[limit[1]] or held[limit[1]] or 0
-    elseif used and used[limit[2]] then
-      add(limit, used[limit[2]] - limit[3])
-    end
+    if limit[2] ~= 'concurrency' and used[limit[2]] then add(limit, used[limit[2]] - limit[3]) end
   end
 end
 
-local function save_flights()
+-- the sender's own are told anew each time: what it had before and has no more goes. `before`: the scopes where it had some
+local function save_flights(key_of_sender, before)
   for scope, n in pairs(held) do own[scope] = own[scope] or n end
+  for _, scope in ipairs(before and cjson.decode(before) or {}) do
+    if not own[scope] then call('HDEL', P .. 'fl:' .. scope, A.sender) end
+  end
+  local scopes = {}
   for scope, n in pairs(own) do
     local key = P .. 'fl:' .. scope
-    if n > 0 then
-      call('HSET', key, A.sender, string.format('%d %.6f', n, t))
-      call('EXPIRE', key, math.ceil(A.silent_s * 2))
-    else
-      call('HDEL', key, A.sender)
-    end
+    call('HSET', key, A.sender, string.format('%d %.6f', n, t))
+    call('EXPIRE', key, math.ceil(A.silent_s * 2))
+    scopes[#scopes + 1] = scope
   end
+  if before or scopes[1] then call('HSET', key_of_sender, 'scopes', cjson.encode(scopes)) end
 end

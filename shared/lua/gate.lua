@@ -5,7 +5,7 @@
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
 -- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
-local last = call('HMGET', sender, 'serial', 'reply')
+local last = call('HMGET', sender, 'serial', 'reply', 'scopes')
 if last[1] and tonumber(last[1]) == A.serial then return last[2] end
 
 -- of the key and, where it is named, of the model
@@ -163,7 +163,7 @@ for i, report in ipairs(A.reports) do charged[i] = learn(report) end
 for i, ask in ipairs(A.asks) do verdicts[i] = judge(ask) end
 save()
 save_counts()
-save_flights()
+save_flights(sender, last[3])
 local reply = cmsgpack.pack({ t, verdicts, charged, changes })
 call('HSET', sender, 'serial', A.serial, 'reply', reply)
 call('EXPIRE', sender, A.sender_ttl_s)

@@ -199,7 +199,7 @@ def test_a_sender_that_falls_silent_counts_no_more(fleet: Fleet) -> None:
 
 def test_what_has_ended_is_gone_though_its_scope_is_told_no_more(fleet: Fleet) -> None:
     fleet.exchange(sender="one", held={"p:a": 3})
-    fleet.exchange(sender="one", reports=(Report("x", at(CALLS), 0, "answered"),))
+    fleet.exchange(sender="one")
     assert [fleet.ask(at(CALLS), held={"p:a": n}).choice for n in range(4)] == [0, 0, 0, -1]
 
 

@@ -6,8 +6,11 @@ with running_callers(url, 8) as callers:
     logs = [caller.answer() for caller in callers]
 """
 
+import itertools
 import multiprocessing
+import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -18,9 +21,11 @@ import msgspec
 import pybreaker
 import redis
 
+from shared import redis_gate
 from shared.catalogue import Breaker
 from shared.errors import ProviderFailedError, RequestRefusedError
 from shared.gate import Ask, Candidate, Change, Exchanged, Report, Seen, Verdict
+from shared.limits import Limit
 from shared.permits import DirectDoorman
 from shared.redis_client import connect
 from shared.redis_gate import RedisGate
@@ -85,6 +90,10 @@ class _Caller:
         candidate = Candidate(PROVIDER, PROVIDER, "", "")
         self._breaker = SharedBreaker(self._gate, doorman, candidate, settings, listeners=[self._hearing])
         self._calls: list[AbstractContextManager[None]] = []
+        self._settings = settings
+        self._name = f"caller-{os.getpid()}"
+        self._serials = itertools.count(1)
+        self._held = 0
 
     def _heard(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -116,6 +125,44 @@ class _Caller:
 
     def look(self) -> list[Seen]:
         return self._gate.look([PROVIDER])[1]
+
+    # under limits, as a gatekeeper asks: one sender, which tells what it holds
+
+    def draw(self, rpm: int, span_ms: int) -> list[float]:
+        """When calls began, asking again whenever one may, for so long."""
+        limited = self._under(Limit("p:a", "rpm", 1.0, float(rpm)))
+        found, ends = [], time.monotonic() + span_ms / 1000
+        while time.monotonic() < ends:
+            told = self._one(limited)
+            if told.verdicts[0].choice == 0:
+                found.append(told.now)
+            else:
+                time.sleep(max(0.0, told.verdicts[0].blocks[0].until - told.now))
+        return found
+
+    def hold(self, calls: int, silent_ms: int, times: int) -> int:
+        """How many calls it has begun by now and does not end."""
+        redis_gate._NUMBERS["silent_s"] = silent_ms / 1000
+        limited = self._under(Limit("p:a", "concurrency", 1.0, float(calls)))
+        for _ in range(times):
+            self._held += self._one(limited).verdicts[0].choice == 0
+        return self._held
+
+    @staticmethod
+    def _under(limit: Limit) -> Candidate:
+        return Candidate(PROVIDER, PROVIDER, "", "", "", (limit,))
+
+    def _one(self, candidate: Candidate) -> Exchanged:
+        serial = next(self._serials)
+        return self._gate.exchange(
+            [Ask(f"{self._name}:{serial}", (candidate,))],
+            [],
+            settings=self._settings,
+            sender=self._name,
+            serial=serial,
+            spread=0.0,
+            held={"p:a": self._held},
+        )
 
     def log(self) -> Log:
         return Log(self._gate.entries, self._hearing.told)
