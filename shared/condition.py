@@ -36,7 +36,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CoolDown(msgspec.Struct, frozen=True, kw_only=True):
-    """No calls before `until`; the `times`-th in a row."""
+    """No calls before `until`; the `times`-th in a row after a 429."""
 
     until: float
     times: int
@@ -149,6 +149,13 @@ def cooled(c: Condition, target: str, *, now: float, retry_after_s: float | None
     else:
         until = known.until if known else now
     return msgspec.structs.replace(c, cool_downs={**c.cool_downs, target: CoolDown(until=until, times=times)})
+
+
+def rested(c: Condition, target: str, until: float) -> Condition:
+    """Its headers said that nothing is left until then: no 429, and it does not count as one."""
+    known = c.cool_downs.get(target) or CoolDown(until=0.0, times=0)
+    cool = CoolDown(until=max(known.until, until), times=known.times)
+    return msgspec.structs.replace(c, cool_downs={**c.cool_downs, target: cool})
 
 
 def warmed(c: Condition, target: str, now: float) -> Condition:

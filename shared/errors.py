@@ -148,7 +148,7 @@ class ProviderError(EdgeError):
     """One call to one provider went wrong.
 
     `http_status` and `body` are the provider's answer where there was one (body already parsed and bounded);
-    `retry_after_s` is what its headers asked for.
+    `retry_after_s` is what its headers asked for; `rest_s`, for how long they say that its rate limit leaves nothing.
     """
 
     status = 502
@@ -169,8 +169,10 @@ class ProviderError(EdgeError):
         body: Any = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        rest_s: float | None = None,
     ) -> None:
         super().__init__(message, code=code)
+        self.rest_s = rest_s
         self.http_status = http_status
         self.body = body
         self.request_id = request_id

@@ -55,6 +55,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     """How a call ended, `age_s` seconds before this is sent. `retry_after_s` is negative where nothing was asked for.
 
     `limits` are its ask's. `used`, by kind of limit: what it took in truth; what is not told stays as it was estimated.
+    `rest_s`: for how long the provider's headers said that its rate limit leaves nothing.
     """
 
     permit: str
@@ -69,6 +70,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     age_s: float = 0.0
     limits: Limits | None = None
     used: dict[str, float] | None = None
+    rest_s: float | None = None
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

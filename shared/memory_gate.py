@@ -73,7 +73,10 @@ class MemoryGate:
         )
         after = breaker.settle(before, settings, ended, now=at, spread=spread)
         c = self._with(c, candidate.provider, candidate.target, before, after)
-        self._conditions[candidate.provider] = self._health(c, report, settings, at, now)
+        c = self._health(c, report, settings, at, now)
+        if report.rest_s is not None:
+            c = condition.rested(c, candidate.target, at + report.rest_s)
+        self._conditions[candidate.provider] = c
         return charged
 
     def _health(self, c: Condition, report: Report, settings: Breaker, at: float, now: float) -> Condition:

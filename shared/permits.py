@@ -53,6 +53,7 @@ class Ending(msgspec.Struct, frozen=True):
     message: str = ""
     retry_after_s: float | None = None
     used: dict[str, float] | None = None
+    rest_s: float | None = None
 
 
 UNUSED = Ending("nothing", 0.0, used={"rpm": 0.0, "tpm": 0.0, "money": 0.0})
@@ -82,15 +83,18 @@ def ending_of(
     *,
     counts: bool = True,
     used: dict[str, float] | None = None,
+    rest_s: float | None = None,
 ) -> Ending:
     """What a call that raised `exc`, or nothing, has shown. `counts` is whether other errors than ours speak against the provider."""
     if exc is None or isinstance(exc, ProviderError):
         result = result_of(exc, duration_s, settings)
         if exc is None:
-            return Ending(result, duration_s, code="" if result == "answered" else "slow_call", used=used)
+            return Ending(
+                result, duration_s, code="" if result == "answered" else "slow_call", used=used, rest_s=rest_s
+            )
         unused = _NOT_ANSWERED if _used_nothing(exc) else None
         message = exc.message[:_MESSAGE_CHARS]
-        return Ending(result, duration_s, exc.code or "", message, exc.retry_after_s, unused)
+        return Ending(result, duration_s, exc.code or "", message, exc.retry_after_s, unused, exc.rest_s)
     failed = counts and isinstance(exc, Exception)
     return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
 
@@ -114,6 +118,7 @@ def report_of(permit: Permit, ending: Ending) -> Report:
         retry_after_s=-1.0 if ending.retry_after_s is None else ending.retry_after_s,
         limits=permit.limits,
         used=ending.used if permit.limited else None,
+        rest_s=ending.rest_s,
     )
 
 

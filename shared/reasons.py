@@ -37,7 +37,7 @@ _MENDED_BY_HAND = frozenset(
 _WORDS = {
     Reason.BREAKER_OPEN: "{} fails, and its circuit breaker is open",
     Reason.BREAKER_PROBING: "{} failed, and its circuit breaker lets few calls through",
-    Reason.RATE_LIMITED: "{} has answered 429 and cools down",
+    Reason.RATE_LIMITED: "{} has answered 429, or that nothing is left for now, and cools down",
     Reason.KEY_REFUSED: "{} is out of service: it refuses our key, or the account has nothing left to spend",
     Reason.MODEL_REFUSED: "{} is out of service for this model: it refuses it to us",
     Reason.DISABLED: "{} has been disabled",

@@ -26,8 +26,18 @@ T = TypeVar("T")
 Exclude = Iterable[type[BaseException] | Callable[[Any], bool]]
 
 
-def _unknown(_: object) -> None:
-    return None
+class Told(msgspec.Struct, frozen=True):
+    """Of an answered call: what it took of the limits, by their kind, and for how long the provider's own leave nothing."""
+
+    used: dict[str, float] | None = None
+    rest_s: float | None = None
+
+
+_NOTHING = Told()
+
+
+def _nothing_more(_: object) -> Told:
+    return _NOTHING
 
 
 class PermitRefusedError(pybreaker.CircuitBreakerError):
@@ -156,10 +166,8 @@ class SharedBreaker(pybreaker.CircuitBreaker):
             raise
         self._answered(permit, time.monotonic() - started)
 
-    def run(
-        self, permit: Permit, func: Callable[[], T], used: Callable[[T], dict[str, float] | None] = _unknown
-    ) -> T:
-        """`func` under a permit that the doorman has given already; `used` reads from its result what it took of the limits.
+    def run(self, permit: Permit, func: Callable[[], T], told: Callable[[T], Told] = _nothing_more) -> T:
+        """`func` under a permit that the doorman has given already; `told` reads from its result what more there is to tell.
 
         A ProviderError learns whether it is charged.
         """
@@ -169,7 +177,7 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         except BaseException as exc:
             self._failed(permit, exc, time.monotonic() - started)
             raise
-        self._answered(permit, time.monotonic() - started, used(result))
+        self._answered(permit, time.monotonic() - started, told(result))
         return result
 
     def _permit(self) -> Permit:
@@ -180,8 +188,9 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         now = self._gate.look([])[0]
         raise PermitRefusedError(block, max(0.0, block.until - now) if block.until else None)
 
-    def _answered(self, permit: Permit, duration_s: float, used: dict[str, float] | None = None) -> None:
-        self._doorman.settle(permit, ending_of(None, duration_s, self._settings, used=used))
+    def _answered(self, permit: Permit, duration_s: float, told: Told = _NOTHING) -> None:
+        ending = ending_of(None, duration_s, self._settings, used=told.used, rest_s=told.rest_s)
+        self._doorman.settle(permit, ending)
         for listener in self.listeners:
             listener.success(self)
 

@@ -20,6 +20,7 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.redact import redact
+from workers.headroom import rest_s
 
 MAX_MESSAGE_CHARS = 2000
 MAX_WORD_CHARS = 200
@@ -71,6 +72,7 @@ def classify(
 ) -> ProviderError:
     """The error that an answer with this status amounts to. `now` in Unix seconds; header names in lower case."""
     said = _said(body)
+    wait_s = retry_after_s(headers, now)
     kind = _by_code(said.code) or _by_code(said.type) or _by_status(status)
     text = _shown(said.message) or "no message"
     return kind(
@@ -79,7 +81,8 @@ def classify(
         http_status=status,
         body=_envelope(said, text, kind),
         request_id=request_id(headers),
-        retry_after_s=retry_after_s(headers, now),
+        retry_after_s=wait_s,
+        rest_s=rest_s(headers, now) if wait_s is None else None,  # which is when all is there again, not some
     )
 
 

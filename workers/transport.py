@@ -26,6 +26,7 @@ from workers.adapter import Adapter
 from workers.classify import classify, redirected, request_id
 from workers.deadline import Call, Watchdog
 from workers.faults import EXPECTED, fault_of
+from workers.headroom import rest_s
 from workers.provider import Outgoing, TokenUsage
 from workers.providers import WIRES
 
@@ -46,6 +47,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     """The provider's own name of the model it was asked for."""
     status: int = _OK
+    rest_s: float | None = None
+    """For how long its headers say that the provider's rate limit leaves nothing."""
 
 
 class Transport:
@@ -82,6 +85,7 @@ class Transport:
             request_id=request_id(headers),
             duration_s=time.monotonic() - started,
             model=outgoing.model,
+            rest_s=rest_s(headers, time.time()),
         )
 
     def fingerprint(self, provider: Provider) -> str:

@@ -11,7 +11,7 @@ from shared.gate import Block, Candidate, Change, Gate, candidate_of
 from shared.logs import get_logger
 from shared.permits import UNUSED, Doorman, Permit
 from shared.prices import cost_of
-from shared.shared_breaker import SharedBreaker
+from shared.shared_breaker import SharedBreaker, Told
 from workers.transport import Answer, Transport
 from workers.usage import counted, limits_of, used_by
 
@@ -56,15 +56,15 @@ class Upstreams:
     def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
         """One attempt. Raises a ProviderError of the kind that tells what to do next, and whether it is charged."""
 
-        def used(answer: Answer) -> dict[str, float] | None:
+        def told(answer: Answer) -> Told:
             def cost() -> Decimal | None:
                 asked = permit.candidate.model or answer.model
                 return cost_of(provider, asked, counted(answer.usage)) if answer.usage.known else None
 
-            return used_by(permit, answer.usage, cost)
+            return Told(used_by(permit, answer.usage, cost), answer.rest_s)
 
         return self._breaker(permit.candidate).run(
-            permit, lambda: self._transport.call(provider, endpoint, body), used
+            permit, lambda: self._transport.call(provider, endpoint, body), told
         )
 
     def _breaker(self, candidate: Candidate) -> SharedBreaker:

@@ -1,6 +1,7 @@
 -- Stands before gate, behind _gate: the arithmetic of shared/limits.py and shared/memory_limits.py, word for word.
 -- Rates and money are one number each; calls in flight a hash for each scope: sender -> its calls, and when it was heard of.
-local held = A.held or {}
+local none = {}
+local held = A.held or none
 local numbers, flights, own = {}, {}, {}
 
 local function number_key(limit) return P .. 'lm:' .. limit[2] .. ':' .. limit[1] end
@@ -53,7 +54,7 @@ end
 
 -- of several limits money first, for that takes a person; then the one that lasts longest
 local function at_limit(limits, candidate, found)
-  for _, limit in ipairs(limits or {}) do
+  for _, limit in ipairs(limits or none) do
     local ends = refused_until(limit)
     if ends and limit[2] == 'money' then return { candidate[1], 'budget_spent', 0, 'money' } end
     if ends and (not found or (found[3] > 0 and ends > found[3])) then
@@ -77,7 +78,7 @@ local function add(limit, amount)
 end
 
 local function take(limits)
-  for _, limit in ipairs(limits or {}) do
+  for _, limit in ipairs(limits or none) do
     if limit[2] == 'concurrency' then
       own[limit[1]] = (own[limit[1]] or held[limit[1]] or 0) + 1
     else
@@ -89,7 +90,7 @@ end
 -- after the call: what was used takes the place of the estimate, as far as it is known
 local function settle_limits(limits, used)
   if not used then return end
-  for _, limit in ipairs(limits or {}) do
+  for _, limit in ipairs(limits or none) do
     if limit[2] ~= 'concurrency' and used[limit[2]] then add(limit, used[limit[2]] - limit[3]) end
   end
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
 --  silent_s, busy_s, busy_spread_s, money_kept_s, held = {scope = calls},
---  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used}, ...},
+--  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s}, ...},
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
 -- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
@@ -56,6 +56,12 @@ local function cool(c, target, at, wait_s)
   c.cool_downs[target] = { ['until'] = ends, times = times }
 end
 
+-- its headers said that nothing is left until then: no 429, and it does not count as one
+local function rest(c, target, ends)
+  local known = c.cool_downs[target] or { ['until'] = 0, times = 0 }
+  c.cool_downs[target] = { ['until'] = math.max(known['until'], ends), times = known.times }
+end
+
 local function answered(c, candidate, report, at)
   local first = c.answered_at == 0
   c.calls, c.consecutive_failures = c.calls + 1, 0
@@ -106,6 +112,7 @@ local function learn(report)
   settle(b, at, report[1], report[3], report[4], report[5], A.spread)
   note(candidate[1], c, candidate[2], b, before)
   health(c, candidate, report, at)
+  if report[13] then rest(c, candidate[2], at + report[13]) end
   return charged
 end
 
@@ -134,7 +141,7 @@ local function judge(ask)
       local granted, probe, ends = admit(b, ask[1])
       note(candidate[1], c, candidate[2], b, before)
       if b.state == 'half-open' then changed[candidate[1]] = true end
-      local full = granted and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
+      local full = granted and (candidate[6] or ask[3]) and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
       if full then
         b.probes[ask[1]] = nil  -- the breaker let it, a limit did not: a probe is not spent on it
         blocks[#blocks + 1] = full

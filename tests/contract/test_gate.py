@@ -269,6 +269,24 @@ def test_429_without_a_time_waits_longer_each_time(fleet: Fleet) -> None:
     assert fleet.seen().condition.cool_downs == {}
 
 
+def test_headers_that_leave_nothing_cool_down_and_count_as_no_429(fleet: Fleet) -> None:
+    fleet.tell("answered", rest_s=4.0)
+    fleet.tell("answered", rest_s=3.0)
+    verdict = fleet.ask()
+    assert refused(verdict) == [("a", Reason.RATE_LIMITED)]
+    assert verdict.blocks[0].until == pytest.approx(fleet.timed.now() + 4, abs=0.01)
+    fleet.timed.pass_time(4.1)
+    assert fleet.ask().choice == 0
+    fleet.tell("limited")
+    until = fleet.seen().condition.cool_downs["a"].until
+    assert until - fleet.timed.now() == pytest.approx(0.5, abs=0.01)
+    fleet.timed.pass_time(0.6)
+    fleet.tell("answered")
+    assert fleet.seen().condition.cool_downs == {}
+    fleet.tell("nothing", rest_s=2.0)  # the request itself was refused
+    assert fleet.ask().choice == -1
+
+
 def test_a_person_enables_disables_opens_and_closes(fleet: Fleet) -> None:
     fleet.tell("key")
     fleet.change("disable")

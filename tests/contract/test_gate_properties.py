@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
         which=st.integers(0, 99),
         result=st.sampled_from(RESULTS),
         duration_s=st.sampled_from([0.01, 0.5, 3.0]),
-        retry_after_s=st.sampled_from([-1.0, 0.0, 5.0]),
+        waits=st.sampled_from([(-1.0, None), (0.0, None), (5.0, None), (-1.0, 3.0)]),
         age_s=st.sampled_from([0.0, 0.0, 0.0, 2.0, 500.0]),
         spread=st.sampled_from([0.0, 0.5]),
         twice=st.booleans(),
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
         which: int,
         result: Result,
         duration_s: float,
-        retry_after_s: float,
+        waits: tuple[float, float | None],
         age_s: float,
         spread: float,
         *,
@@ -115,8 +115,9 @@ class Machine(RuleBasedStateMachine):
             "message",
             duration_s,
             3,
-            retry_after_s,
+            waits[0],
             age_s,
+            rest_s=waits[1],
         )
         self.exchange([], [report, report] if twice else [report], spread)
 

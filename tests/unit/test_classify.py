@@ -182,6 +182,13 @@ def test_retry_after_never_breaks(raw: str) -> None:
     assert found is None or 0 < found <= MAX_RETRY_AFTER_S
 
 
+def test_what_the_rate_limit_leaves_counts_where_no_time_to_wait_is_given() -> None:
+    nothing = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}
+    assert classify("p", 503, nothing, b"", now=NOW).rest_s == 360.0
+    asked = classify("p", 429, {**nothing, "retry-after": "2"}, b"", now=NOW)
+    assert (asked.retry_after_s, asked.rest_s) == (2.0, None)
+
+
 @given(st.integers(400, 599), st.binary(max_size=60))
 def test_no_body_breaks_it(status: int, body: bytes) -> None:
     assert isinstance(classify("p", status, {}, body, now=NOW), ProviderError)

@@ -1,0 +1,70 @@
+"""What a provider's headers tell of its own rate limits, and for how long they leave nothing. Pure.
+
+OpenAI's form, and of those who follow it (Azure, Groq, OpenRouter, vLLM): `x-ratelimit-remaining-requests: 0` with
+`x-ratelimit-reset-requests: 6m0s`. Anthropic's: `anthropic-ratelimit-tokens-remaining: 0` with an RFC 3339 time.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+MAX_REST_S = 86_400.0
+
+_ANTHROPIC = ("requests", "tokens", "input-tokens", "output-tokens")
+_PAIRS = (
+    *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
+    *((f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset") for what in _ANTHROPIC),
+)
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+
+
+def rest_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds until what is used up is there again; None where something is left, or nothing sensible is said. Names in lower case."""
+    found = [
+        wait
+        for remaining, reset in _PAIRS
+        if (left := headers.get(remaining)) is not None
+        and _is_none(left)
+        and (wait := _seconds_to(headers.get(reset) or "", now)) is not None
+    ]
+    return max(found, default=None)
+
+
+def _is_none(left: str) -> bool:
+    try:
+        return float(left) <= 0
+    except ValueError:
+        return False
+
+
+def _seconds_to(reset: str, now: float) -> float | None:
+    for read in (_duration_s, _bare_s, lambda text: _time(text) - now):
+        seconds = read(reset.strip())
+        if math.isfinite(seconds):
+            return min(seconds, MAX_REST_S) if seconds > 0 else None
+    return None
+
+
+def _duration_s(text: str) -> float:
+    """Go's form: `1s`, `6m0s`, `120ms`, `1h2m3.5s`."""
+    if not _DURATION.fullmatch(text):
+        return math.nan
+    return sum(float(n) * _UNITS_S[unit] for n, unit in _PART.findall(text))
+
+
+def _bare_s(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _time(text: str) -> float:
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
