@@ -47,9 +47,11 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
     A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or
     `model:NAME@FINGERPRINT`: with another key, endpoint or name at the provider it is another, so that a change is tried at once.
+    `drain_since`: when it was disabled in order to run empty; 0 where it was not.
     """
 
     disabled: bool = False
+    drain_since: float = 0.0
     calls: int = 0
     failures: int = 0
     consecutive_failures: int = 0

@@ -22,7 +22,10 @@ from shared.reasons import Reason
 Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
 """What a call says of its provider; `nothing` where it was cancelled, or the request itself was refused."""
 
-Action = Literal["enable", "disable", "open", "close", "half_open", "wake"]
+Action = Literal["enable", "disable", "drain", "open", "close", "half_open", "wake"]
+
+NOBODY = ""
+"""In a provider's place: what jobs wait for whose model no provider serves. It is woken when the providers file changes."""
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
@@ -145,7 +148,8 @@ class Gate(Protocol):
     def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
         """By a person's hand. `enable` also forgets what kept it out of service, and lets open breakers probe at once.
 
-        Without `target` all breakers of the provider are meant. `wake` only brings back what waits for it.
+        Without `target` all breakers of the provider are meant. `drain` disables, and marks since when it is to run empty.
+        `wake` only brings back what waits for it.
         """
         ...
 

@@ -169,8 +169,9 @@ class MemoryGate:
     def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
         now, self._changes = self._now(), []
         c = self.condition(provider)
-        if action in {"enable", "disable"}:
-            c = msgspec.structs.replace(c, disabled=action == "disable")
+        if action in {"enable", "disable", "drain"}:
+            since = (c.drain_since or now) if action == "drain" else 0.0
+            c = msgspec.structs.replace(c, disabled=action != "enable", drain_since=since)
         if action == "enable":
             c = msgspec.structs.replace(c, refusals={}, cool_downs={})
         for name in [target] if target else list(c.breakers) or [provider]:

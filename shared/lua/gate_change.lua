@@ -1,8 +1,11 @@
 #!lua flags=allow-oom
 -- {provider, action, target, settings, wake_s, wake_most} -> msgpack of the changes (shared/gate.py: Change)
 local c = condition_of(A.provider)
-changed[A.provider] = true
-if A.action == 'enable' or A.action == 'disable' then c.disabled = A.action == 'disable' end
+if A.action ~= 'wake' then changed[A.provider] = true end
+if A.action == 'enable' or A.action == 'disable' or A.action == 'drain' then
+  c.disabled = A.action ~= 'enable'
+  c.drain_since = A.action == 'drain' and (c.drain_since or t) or nil
+end
 if A.action == 'enable' then
   c.refusals, c.cool_downs = {}, {}
   woken[A.provider] = true

@@ -301,6 +301,22 @@ def test_a_person_enables_disables_opens_and_closes(fleet: Fleet) -> None:
     assert fleet.ask().probe is False
 
 
+def test_drain_disables_and_remembers_since_when(fleet: Fleet) -> None:
+    fleet.change("drain")
+    since = fleet.seen().condition.drain_since
+    assert since == pytest.approx(fleet.timed.now(), abs=0.01)
+    assert refused(fleet.ask()) == [("a", Reason.DISABLED)]
+    fleet.timed.pass_time(5)
+    fleet.change("drain")
+    assert fleet.seen().condition.drain_since == pytest.approx(since, abs=0.01)
+    fleet.change("disable")
+    assert (fleet.seen().condition.disabled, fleet.seen().condition.drain_since) == (True, 0.0)
+    fleet.change("drain")
+    fleet.change("enable")
+    assert (fleet.seen().condition.disabled, fleet.seen().condition.drain_since) == (False, 0.0)
+    assert fleet.ask().choice == 0
+
+
 def test_health_is_told(fleet: Fleet) -> None:
     for n in range(1, 101):
         fleet.tell("answered", duration_s=n / 100, bucket=bucket_of(n / 100))

@@ -19,7 +19,7 @@ CANDIDATES = (
     Candidate("b", "b|*", "k1", ""),
 )
 RESULTS: tuple[Result, ...] = ("answered", "failed", "limited", "key", "model", "nothing")
-ACTIONS: tuple[Action, ...] = ("enable", "disable", "open", "close", "half_open")
+ACTIONS: tuple[Action, ...] = ("enable", "disable", "drain", "open", "close", "half_open", "wake")
 LEGAL = {
     (State.CLOSED, State.OPEN),
     (State.OPEN, State.HALF_OPEN),
