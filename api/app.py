@@ -14,10 +14,12 @@ from api.guard import Guard
 from api.keyring import load_keyring
 from api.metrics import Metrics
 from api.parts import Parts
+from api.presence import Presence
 from api.routes import batches, completions, files, health, jobs, metrics, models, providers
 from shared.broker import make_sender, process_id
-from shared.catalogue import load_fleet
 from shared.config import LOOPBACK, Settings
+from shared.fleet_file import FleetFile
+from shared.fleet_watch import FleetWatch
 from shared.housekeeper import Housekeeper, Stores
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
@@ -27,6 +29,7 @@ from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_replies import RedisReplies
 from shared.redis_room import room_reader
+from shared.redis_roster import RedisRoster
 from shared.room_watch import API_AGE_S, RoomWatch
 
 _ABOUT = (
@@ -38,7 +41,7 @@ _ABOUT = (
 def make_parts(settings: Settings) -> Parts:
     """Raises ConfigError where there is no usable providers file, or a key that is none."""
     keyring = load_keyring(settings)
-    catalogue = load_fleet(settings)
+    fleet = FleetFile.of(settings)
     client = connect(settings.redis, role="api")
     prefix, name = settings.key_prefix, process_id()
     stores = Stores(RedisLedger(client, prefix), RedisLone(client, prefix), RedisFiles(client, prefix))
@@ -46,6 +49,12 @@ def make_parts(settings: Settings) -> Parts:
     reader = room_reader(client, prefix, least_answer_bytes=settings.answer_bytes)
     room = RoomWatch(reader, API_AGE_S)
     desk = Desk(stores.lone, hints, name, room)
+    presence = Presence(RedisRoster(client, prefix), name, lambda: fleet.state)
+
+    def tick(anew: bool) -> None:  # noqa: FBT001  RedisReplies' signature
+        desk.tick(anew)
+        presence.tick()
+
     return Parts(
         settings=settings,
         keyring=keyring,
@@ -57,9 +66,11 @@ def make_parts(settings: Settings) -> Parts:
         room=room,
         idempotency=RedisIdempotency(client, prefix),
         desk=desk,
-        replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=desk.tick),
-        catalogue=catalogue,
-        housekeeper=Housekeeper(stores, hints, settings, lambda: catalogue, name, room),
+        replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=tick),
+        fleet=fleet,
+        watch=FleetWatch(fleet),
+        presence=presence,
+        housekeeper=Housekeeper(stores, hints, settings, lambda: fleet.current, name, room),
         version=importlib.metadata.version("llm-edge-agent"),
     )
 
@@ -84,13 +95,16 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with beside:
+            parts.watch.start()
             parts.housekeeper.start()
             parts.desk.start()
             parts.replies.start()
             yield
             parts.replies.stop()
+            parts.presence.leave()
             parts.desk.stop()
             parts.housekeeper.stop()
+            parts.watch.stop()
 
     kind = _App if parts.keyring else FastAPI
     app = kind(

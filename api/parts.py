@@ -8,9 +8,12 @@ from fastapi import Depends, Request
 from api.desk import Desk
 from api.keyring import Keyring
 from api.metrics import Metrics
+from api.presence import Presence
 from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
+from shared.fleet_file import FleetFile
+from shared.fleet_watch import FleetWatch
 from shared.gate import Gate
 from shared.housekeeper import Housekeeper
 from shared.idempotency import Idempotency
@@ -32,9 +35,16 @@ class Parts(msgspec.Struct, frozen=True):
     idempotency: Idempotency
     desk: Desk
     replies: RedisReplies
-    catalogue: Catalogue
+    fleet: FleetFile
+    watch: FleetWatch
+    presence: Presence
     housekeeper: Housekeeper
     version: str
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """As it is in force now: take it once where it has to agree with itself."""
+        return self.fleet.current
 
 
 async def parts_of(request: Request) -> Parts:

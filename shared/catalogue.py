@@ -262,7 +262,16 @@ def find_file(settings: Settings, folder: Path | None = None) -> Path | None:
 
 def load_catalogue(path: Path) -> Catalogue:
     """The providers file at `path`. Raises ConfigError with every fault at once."""
-    raw = _read(path)
+    try:
+        contents = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError([f"{path}: {exc.strerror}"]) from exc
+    return parse_catalogue(contents, path)
+
+
+def parse_catalogue(contents: bytes, path: Path) -> Catalogue:
+    """What stands in the providers file of that name: TOML where it ends so, else YAML. Raises ConfigError, as above."""
+    raw = _parsed(contents, path)
     if not isinstance(raw, dict):
         raise ConfigError([f"{path}: must be a mapping with the key `providers`"])
     try:
@@ -271,8 +280,8 @@ def load_catalogue(path: Path) -> Catalogue:
         raise ConfigError(faults_of(exc, str(path))) from exc
 
 
-def load_fleet(settings: Settings, folder: Path | None = None) -> Catalogue:
-    """The providers file this process is to use. Raises ConfigError where there is none, or a faulty one."""
+def fleet_path(settings: Settings, folder: Path | None = None) -> Path:
+    """Where the providers file lies that this process is to use. Raises ConfigError where there is none."""
     path = find_file(settings, folder)
     if path is None:
         raise ConfigError(
@@ -283,16 +292,16 @@ def load_fleet(settings: Settings, folder: Path | None = None) -> Catalogue:
                 )
             ]
         )
-    return load_catalogue(path)
+    return path
 
 
-def _read(path: Path) -> Any:
+def _parsed(contents: bytes, path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = contents.decode()
         return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except OSError as exc:
-        raise ConfigError([f"{path}: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError([f"{path}: not UTF-8: {exc.reason} at byte {exc.start}"]) from exc
-    except (yaml.YAMLError, tomllib.TOMLDecodeError) as exc:
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: TOML's own, and a date of YAML's that is none
         raise ConfigError([f"{path}: {' '.join(str(exc).split())}"]) from exc
+    except RecursionError as exc:
+        raise ConfigError([f"{path}: nested too deeply"]) from exc

@@ -295,8 +295,19 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     rolled_up: bool
 
 
+class FileState(msgspec.Struct, frozen=True, kw_only=True):
+    """A process' providers file: the version in force, since when (Unix seconds), and what is wrong with the one that lies there now."""
+
+    version: str = ""
+    loaded_at: float = 0.0
+    fault: str | None = None
+
+
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once, `in_flight` its calls by provider."""
+    """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once, `in_flight` its calls by provider.
+
+    `heard_at` is the ledger's to set: when the heartbeat came in, by the store's time.
+    """
 
     id: str
     pool: str
@@ -305,6 +316,15 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_at: float
     in_flight: dict[str, int] = {}
+    providers_file: FileState = FileState()
+    heard_at: float = 0.0
+
+
+class ApiRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An API process' heartbeat."""
+
+    id: str
+    providers_file: FileState = FileState()
 
 
 class Reaped(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ class Keys:
     | chores | zset | batches with leased work, by the time it is due |
     | windows, closing | zset | batches by deadline, and by the end of their grace |
     | alive, workers | zset, hash | heartbeats |
+    | apis | hash | heartbeats of the API processes; it expires with the last of them |
     | served | hash | provider -> when it last completed a job |
     | answer | string | the average bytes of an answer |
     | leader | string | the process that reaps |
@@ -45,7 +46,7 @@ class Keys:
     | lm:KIND:SCOPE | string | a counter of rpm, tpm (when the bucket is full again) or money (nano-dollars reserved and spent) |
     | fl:SCOPE | hash | sender -> its calls in flight under a limit of concurrency, and when it was heard of |
     | gs:SENDER | hash | the last exchange of a worker with the gate and its answer; the scopes where it had calls in flight |
-    | wait:PROVIDER | zset | parked shards and lone jobs that it could serve, by due time |
+    | wait:PROVIDER | zset | parked shards and lone jobs that it could serve, by due time; `wait:` of those that no provider serves |
     """
 
     def __init__(self, prefix: str) -> None:
@@ -113,6 +114,10 @@ class Keys:
     @property
     def alive(self) -> str:
         return f"{self.prefix}:alive"
+
+    @property
+    def apis(self) -> str:
+        return f"{self.prefix}:apis"
 
     @property
     def probe(self) -> str:

@@ -4,6 +4,8 @@ import math
 import struct
 from collections.abc import Sequence
 
+import msgspec
+
 from shared import ledger as contract
 from shared.jobs import (
     DONE,
@@ -47,7 +49,11 @@ class MemoryLedger(MemoryBatches):
 
     def workers(self) -> list[WorkerRecord]:
         since = self._now() - contract.HEARTBEAT_TIMEOUT_S
-        return [record for record, at in self._workers.values() if at >= since]
+        return [
+            msgspec.structs.replace(record, heard_at=at)
+            for record, at in self._workers.values()
+            if at >= since
+        ]
 
     def _prune(self) -> int:
         gone = [w for w, (_, at) in self._workers.items() if at <= self._now() - contract.HEARTBEAT_TIMEOUT_S]

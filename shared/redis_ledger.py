@@ -1,6 +1,7 @@
 """The ledger on Redis or Valkey: every change is one Lua script, and Redis' own TIME is the only clock."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import redis
@@ -196,9 +197,13 @@ class RedisLedger:
         with store_errors():
             seconds, micros = self._redis.time()
             since = seconds + micros / 1e6 - contract.HEARTBEAT_TIMEOUT_S
-            ids = self._redis.zrangebyscore(self._keys.alive, since, "+inf")
-            rows = self._redis.hmget(self._keys.workers, [text_of(i) for i in ids]) if ids else []
-        return [_worker.decode(text_of(row).split(" ", 1)[1]) for row in rows if row]
+            alive: Any = self._redis.zrangebyscore(self._keys.alive, since, "+inf", withscores=True)
+            rows = self._redis.hmget(self._keys.workers, [text_of(i) for i, _ in alive]) if alive else []
+        return [
+            msgspec.structs.replace(_worker.decode(text_of(row).split(" ", 1)[1]), heard_at=heard_at)
+            for (_, heard_at), row in zip(alive, rows, strict=True)
+            if row
+        ]
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
         refs = self._run(

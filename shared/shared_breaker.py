@@ -129,6 +129,11 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         )
         self._state_storage = _Shared(self.circuit)  # not before: pybreaker looks at its own while it is made
 
+    @property
+    def settings(self) -> Breaker:
+        """Those it was made with."""
+        return self._settings
+
     def circuit(self) -> Circuit:
         """As the whole fleet sees it."""
         return self._look()[1]

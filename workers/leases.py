@@ -58,6 +58,10 @@ class Leases:
         self._ledger.beat(self._record())
         self._thread.start()
 
+    def nudge(self) -> None:
+        """There is something new to tell, or to be done beside: do not wait for the next beat."""
+        self._wake.set()
+
     def leave(self) -> None:
         """Only sets a mark: it is called from a signal handler, where nothing may wait."""
         self._leaving = True

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.catalogue import Retry
 from shared.errors import ProviderError, RateLimitedError
-from shared.gate import Block
+from shared.gate import NOBODY, Block
 from shared.jobs import History
 from shared.reasons import Reason
 
@@ -72,9 +72,12 @@ def park(blocks: Sequence[Block], *, now: float, spread: float, alone: bool) -> 
         delay_s=delay_s,
         charged=False,
         reason=first.reason,
-        wait_for=tuple(provider for provider in providers if provider),
+        wait_for=tuple(provider for provider in providers if provider) or _NOBODYS.get(first.reason, ()),
         blocked=True,
     )
+
+
+_NOBODYS = {Reason.NO_PROVIDER: (NOBODY,)}
 
 
 def _due(block: Block, now: float) -> float:

@@ -7,8 +7,10 @@ import time
 from celery import Celery
 
 from shared.broker import Hint, Hints, process_id
-from shared.catalogue import load_fleet
+from shared.catalogue import Catalogue
 from shared.config import Settings
+from shared.fleet_file import FleetFile
+from shared.fleet_watch import FleetWatch
 from shared.housekeeper import Housekeeper, Stores
 from shared.jobs import Finished, WorkerRecord
 from shared.logs import get_logger
@@ -45,25 +47,25 @@ class Runtime:
         self._ledger = RedisLedger(client, settings.key_prefix)
         lone = RedisLone(client, settings.key_prefix)
         files = RedisFiles(client, settings.key_prefix)
-        self._catalogue = load_fleet(settings)
-        load_strategies(self._catalogue.routing)  # a user's own that is faulty is said now, not by every job
+        self._fleet = FleetFile.of(settings, _prepare)
         self._calls = Calls(settings.concurrency)
         self._transport = Transport(concurrency=settings.concurrency)
         self._writer = Writer(self._ledger, lone, self._holder, self._after_write)
         brief = connect(settings.redis, role="gate", max_connections=4)  # calls wait for it before they begin
         gate = RedisGate(brief, settings.key_prefix)
         self._gatekeeper = Gatekeeper(
-            gate, lambda: self._catalogue.breaker, self._holder, places=settings.concurrency // 2
+            gate, lambda: self._fleet.current.breaker, self._holder, places=settings.concurrency // 2
         )
-        self._upstreams = Upstreams(lambda: self._catalogue, self._transport, gate, self._gatekeeper)
+        self._upstreams = Upstreams(lambda: self._fleet.current, self._transport, gate, self._gatekeeper)
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
+        self._watch = FleetWatch(self._fleet, self._leases.nudge)
         self._hints = Hints(app)
         room = RoomWatch(room_reader(brief), WORKER_AGE_S)
         self._housekeeper = Housekeeper(
             Stores(self._ledger, lone, files),
             self._hints,
             settings,
-            lambda: self._catalogue,
+            lambda: self._fleet.current,
             self._holder,
             room,
         )
@@ -76,7 +78,7 @@ class Runtime:
             leases=self._leases,
             upstream=self._upstreams,
             now=self._gatekeeper.now,
-            catalogue=lambda: self._catalogue,
+            catalogue=lambda: self._fleet.current,
             room=room,
             stopping=threading.Event(),
             holder=self._holder,
@@ -85,11 +87,11 @@ class Runtime:
 
     def start(self) -> None:
         self._hints.warm()
-        warm(self._catalogue.providers)
         self._gatekeeper.start(self._upstreams.heard)
         self._calls.start()
         self._writer.start()
         self._leases.start()
+        self._watch.start()
         self._parts.lone.decline()  # a hint that was sent, or spared, while nobody was here
         self._housekeeper.start()
         self._housekeeper.nudge(hungry=True)
@@ -104,6 +106,7 @@ class Runtime:
 
     def stop(self) -> None:
         self.begin_stop()
+        self._watch.stop()
         self._writer.stop()
         self._leases.stop()
         self._housekeeper.stop()
@@ -134,4 +137,11 @@ class Runtime:
             version=importlib.metadata.version("llm-edge-agent"),
             started_at=self._started_at,
             in_flight=self._gatekeeper.in_flight(),
+            providers_file=self._fleet.state,
         )
+
+
+def _prepare(catalogue: Catalogue) -> None:
+    """What no job is to wait for, or to find out: list prices are read, a user's own strategies imported. Raises ConfigError."""
+    load_strategies(catalogue.routing)
+    warm(catalogue.providers)

@@ -85,7 +85,6 @@ class ShardRun:
         self._claim = claim
         self._parts = parts
         self._retry = retry
-        self._catalogue = parts.catalogue()
         self._events: queue.SimpleQueue[bool | _Waiting | None] = queue.SimpleQueue()
         self._closing = False
         self._accepted = self._refused = self._split_off = self._unstarted = 0
@@ -170,7 +169,7 @@ class ShardRun:
         if self._parts.writer.stuck_s > STUCK_S:  # it need not wait here for the slowest call of its shard
             return kept_back(job, now=self._parts.now())
         try:
-            return attempt(job, self._catalogue, self._parts.upstream)
+            return attempt(job, self._parts.catalogue(), self._parts.upstream)
         except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
             _log.exception("attempt_broke", shard=job.ref, job=job.slip.index)
             return broken(job, exc)
@@ -179,7 +178,7 @@ class ShardRun:
         slip = result.job.slip
         if isinstance(result, Blocked):
             return park(result.blocks, now=self._parts.now(), spread=random.random(), alone=bool(slip.id))
-        return decide(result.error, slip.history, self._catalogue.retry, spread=random.random())
+        return decide(result.error, slip.history, self._parts.catalogue().retry, spread=random.random())
 
     def _tell(self, result: Failed, decision: Decision) -> None:
         job = result.job

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+import msgspec
 import pybreaker
 
 from shared.catalogue import Catalogue, Provider
 from shared.errors import StoreUnavailableError
-from shared.gate import Block, Candidate, Change, Gate, candidate_of
+from shared.gate import NOBODY, Block, Candidate, Change, Gate, candidate_of
 from shared.logs import get_logger
 from shared.permits import UNUSED, Doorman, Permit
 from shared.prices import cost_of
+from shared.reasons import Reason
 from shared.shared_breaker import SharedBreaker, Told
 from workers.transport import Answer, Transport
 from workers.usage import counted, limits_of, used_by
@@ -27,6 +29,14 @@ class _Told(pybreaker.CircuitBreakerListener):
         say("breaker", target=cb.name, before=before, after=after)
 
 
+class _Served:
+    """The providers that a catalogue lets be called, by id."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.ids = frozenset(provider.id for provider in catalogue.providers if provider.enabled)
+
+
 class Upstreams:
     """For all callers of a worker."""
 
@@ -39,6 +49,8 @@ class Upstreams:
         self._doorman = doorman
         self._breakers: dict[str, SharedBreaker] = {}
         self._keys: dict[str, str] = {}
+        self._known: Catalogue | None = None
+        self._served = _Served(catalogue())
 
     def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:
         """`tokens`: about as many as the call will take."""
@@ -46,8 +58,25 @@ class Upstreams:
         return candidate_of(provider, model, key, self._catalogue().breaker, limits_of(provider, tokens))
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
-        """Leave for the first that may be called, or why none may."""
-        return self._doorman.acquire(candidates)
+        """Leave for the first that may be called, or why none may.
+
+        An attempt may have begun under an earlier providers file: nothing new is called that is not in the present one.
+        """
+        ids = self._enabled()
+        if all(candidate.provider in ids for candidate in candidates):
+            return self._doorman.acquire(candidates)
+        left = [n for n, candidate in enumerate(candidates) if candidate.provider in ids]
+        gone = [Block(c.provider, Reason.DISABLED, 0.0) for c in candidates if c.provider not in ids]
+        found = self._doorman.acquire([candidates[n] for n in left]) if left else ()
+        if isinstance(found, Permit):
+            return msgspec.structs.replace(found, choice=left[found.choice])
+        return (*gone, *found)
+
+    def _enabled(self) -> frozenset[str]:
+        catalogue = self._catalogue()
+        if self._served.catalogue is not catalogue:
+            self._served = _Served(catalogue)
+        return self._served.ids
 
     def release(self, permit: Permit) -> None:
         """The permit is not used."""
@@ -68,13 +97,13 @@ class Upstreams:
         )
 
     def _breaker(self, candidate: Candidate) -> SharedBreaker:
-        found = self._breakers.get(candidate.target)
-        if found is None:
+        found, settings = self._breakers.get(candidate.target), self._catalogue().breaker
+        if found is None or found.settings is not settings:
             found = self._breakers[candidate.target] = SharedBreaker(
                 self._gate,
                 self._doorman,
                 candidate,
-                self._catalogue().breaker,
+                settings,
                 listeners=[_Told()],
                 throw_new_error_on_trip=False,
             )
@@ -86,12 +115,18 @@ class Upstreams:
             self._breaker(Candidate(change.provider, change.target, "", "")).on_change(change)
 
     def look_for_mended(self) -> None:
-        """What waits for a provider whose key is another one now comes back at once; so does all when a worker starts."""
-        for provider in self._catalogue().providers:
-            key = self._transport.fingerprint(provider)
-            if self._keys.get(provider.id) != key:
-                try:
-                    self._gate.change(provider.id, "wake", settings=self._catalogue().breaker)
-                except StoreUnavailableError:
-                    return
-                self._keys[provider.id] = key
+        """What waits for a provider whose key is another one now comes back at once.
+
+        So does all that waits where the providers file is another one, and when a worker starts.
+        """
+        catalogue = self._catalogue()
+        keys = {provider.id: self._transport.fingerprint(provider) for provider in catalogue.providers}
+        mended = {name for name, key in keys.items() if self._keys.get(name) != key}
+        if catalogue is not self._known:
+            mended = {NOBODY, *self._keys, *keys}
+        try:
+            for name in sorted(mended):
+                self._gate.change(name, "wake", settings=catalogue.breaker)
+        except StoreUnavailableError:
+            return
+        self._known, self._keys = catalogue, keys

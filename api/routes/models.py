@@ -14,16 +14,18 @@ router = APIRouter(prefix="/v1/models", tags=["Models"], responses=ERRORS)
 @router.get("")
 async def list_models(parts: FromApp) -> ModelList:
     """Names that a request may ask for. A provider that passes any name on (`*`) adds none."""
-    return ModelList(data=[_model(parts.catalogue, name) for name in parts.catalogue.model_names])
+    catalogue = parts.catalogue
+    return ModelList(data=[_model(catalogue, name) for name in catalogue.model_names])
 
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, parts: FromApp) -> ModelObject:
-    if not parts.catalogue.serves(model):
+    catalogue = parts.catalogue
+    if not catalogue.serves(model):
         raise NotFoundError(
             f"No enabled provider serves the model '{model[:100]}'.", param="model", code="model_not_found"
         )
-    return _model(parts.catalogue, model)
+    return _model(catalogue, model)
 
 
 def _model(catalogue: Catalogue, name: str) -> ModelObject:

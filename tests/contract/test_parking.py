@@ -10,7 +10,7 @@ from support.lone import job
 from support.stores import Stores
 
 from shared.catalogue import Breaker
-from shared.gate import Action, Ask, Candidate, Report
+from shared.gate import NOBODY, Action, Ask, Candidate, Report
 from shared.jobs import BatchSpec, Claim, History, JobState, Split, Try
 from shared.ledger import Ledger
 from shared.redis_client import connect
@@ -189,6 +189,22 @@ def test_what_waits_comes_back_spread_out(server: Redis, action: Action) -> None
     due = server.due_in_s(len(refs) + 1)
     assert -0.5 < due[0] < 0.1
     assert 1.0 < due[-1] <= 2.0
+
+
+def test_what_nobody_serves_comes_back_when_one_may(server: Redis) -> None:
+    made = started(server.ledger, 10)
+    (claim, *_) = claimed(server.ledger, 10)
+    jobs = tuple(slip.index for slip in claim.slips)
+    nobodys = parked(jobs, reason="no_provider_for_model", wait_for=(NOBODY,))
+    server.ledger.split(claim.ref, claim.token, nobodys)
+    assert {(w.reason, w.provider) for w in server.ledger.progress(made.id).waiting} == {
+        ("no_provider_for_model", "")
+    }
+    server.gate.change("p1", "wake", settings=Breaker())
+    assert min(server.due_in_s(1)) > LONG_S - 5
+    server.gate.change(NOBODY, "wake", settings=Breaker())
+    assert server.due_in_s(1)[0] < 0.1
+    assert not server.client.exists(f"{server.prefix}:pv:{NOBODY}"), "nobody has no condition"
 
 
 def test_a_success_after_a_refused_key_brings_all_back(server: Redis) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import Catalogue, Price, Provider, find_file, load_catalogue, load_fleet
+from shared.catalogue import Catalogue, Price, Provider, find_file, fleet_path, load_catalogue
 from shared.config import load_settings
 from shared.errors import ConfigError
 from shared.prices import of_price, tariff_of
@@ -134,7 +134,7 @@ def test_ids_are_distinct(tmp_path: Path) -> None:
 def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
     assert find_file(load_settings({}), tmp_path) is None
     with pytest.raises(ConfigError, match="llm-edge init"):
-        load_fleet(load_settings({}), tmp_path)
+        fleet_path(load_settings({}), tmp_path)
     path = write(tmp_path, GOOD)
     assert find_file(load_settings({}), tmp_path) == path
     assert find_file(load_settings({"LLM_EDGE_CONFIG": "/else"}), tmp_path) == Path("/else")

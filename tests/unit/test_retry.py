@@ -10,8 +10,10 @@ from shared.errors import (
     RateLimitedError,
     RequestRefusedError,
 )
+from shared.gate import NOBODY, Block
 from shared.jobs import History
-from workers.retry import OUTAGE_PAUSE_S, backoff_s, decide, outage_pause_s
+from shared.reasons import Reason
+from workers.retry import OUTAGE_PAUSE_S, backoff_s, decide, outage_pause_s, park
 
 RETRY = Retry()
 
@@ -56,3 +58,10 @@ def test_pauses_grow_to_a_minute_and_are_spread(times: int, spread: float) -> No
     pause_s = outage_pause_s(RETRY, times, spread)
     whole = min(0.5 * 2.0 ** min(times, 10), OUTAGE_PAUSE_S)
     assert whole / 2 <= pause_s <= whole
+
+
+def test_what_no_provider_serves_waits_for_the_file_to_change() -> None:
+    nobody = park([Block("", Reason.NO_PROVIDER, 0.0, "m")], now=1000.0, spread=0.0, alone=True)
+    assert (nobody.wait_for, nobody.delay_s) == ((NOBODY,), OUTAGE_PAUSE_S)
+    away = park([Block("", Reason.STORE_AWAY, 1001.0)], now=1000.0, spread=0.0, alone=True)
+    assert away.wait_for == ()

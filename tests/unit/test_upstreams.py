@@ -1,0 +1,108 @@
+"""A worker's providers while their file changes."""
+
+from typing import Any
+
+from shared.catalogue import Breaker, Catalogue, Provider
+from shared.clock import ManualClock
+from shared.errors import StoreUnavailableError
+from shared.gate import NOBODY, Action, Candidate, Change
+from shared.memory_gate import MemoryGate
+from shared.permits import DirectDoorman, Permit
+from shared.reasons import Reason
+from workers.provider import TokenUsage
+from workers.transport import Answer
+from workers.upstreams import Upstreams
+
+
+class Gate(MemoryGate):
+    """Remembers whom it was to wake."""
+
+    def __init__(self) -> None:
+        super().__init__(ManualClock())
+        self.woken: list[str] = []
+        self.away = False
+
+    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+        if self.away:
+            raise StoreUnavailableError("away")
+        if action == "wake":
+            self.woken.append(provider)
+        return super().change(provider, action, settings=settings, target=target)
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+
+    def fingerprint(self, provider: Provider) -> str:
+        return self.keys.get(provider.id, provider.endpoint)
+
+    def call(self, provider: Provider, endpoint: str, body: bytes) -> Answer:
+        said = f"{provider.id} {endpoint} {body!r}"
+        return Answer(body=said.encode(), usage=TokenUsage(), request_id=None, duration_s=0.1)
+
+
+def provider(name: str, **more: Any) -> Provider:
+    return Provider(id=name, endpoint="http://127.0.0.1:1/v1", **more)
+
+
+class Worker:
+    def __init__(self, *providers: Provider) -> None:
+        self.catalogue = Catalogue(providers=providers)
+        self.gate, self.transport = Gate(), Transport()
+        doorman = DirectDoorman(self.gate, Breaker())
+        self.upstreams = Upstreams(lambda: self.catalogue, self.transport, self.gate, doorman)  # type: ignore[arg-type]
+
+    def write(self, *providers: Provider, **sections: Any) -> None:
+        self.catalogue = Catalogue(providers=providers, **sections)
+
+    def candidates(self, *names: str) -> list[Candidate]:
+        return [Candidate(name, name, "k", "m") for name in names]
+
+    def woken(self) -> list[str]:
+        self.gate.woken.clear()
+        self.upstreams.look_for_mended()
+        return list(self.gate.woken)
+
+
+A, B, C = provider("a"), provider("b"), provider("c")
+
+
+def test_who_has_left_the_file_is_called_by_no_attempt_that_began_before() -> None:
+    worker = Worker(A, B, C)
+    candidates = worker.candidates("a", "b", "c")
+    worker.write(provider("a", enabled=False), C)
+    found = worker.upstreams.acquire(candidates)
+    assert isinstance(found, Permit)
+    assert (found.choice, found.candidate.provider) == (2, "c")
+    assert worker.upstreams.call(found, C, "/v1", b"{}")
+    worker.gate.change("c", "drain", settings=Breaker())
+    told = worker.upstreams.acquire(candidates)
+    assert isinstance(told, tuple)
+    assert [(block.provider, block.reason) for block in told] == [(n, Reason.DISABLED) for n in "abc"]
+    assert isinstance(worker.upstreams.acquire(worker.candidates("b")), tuple)
+
+
+def test_the_breakers_follow_the_file() -> None:
+    worker = Worker(A)
+    (candidate,) = worker.candidates("a")
+    before = worker.upstreams._breaker(candidate)
+    assert worker.upstreams._breaker(candidate) is before
+    worker.write(A, breaker=Breaker(slow_call_s=1.0, failure_threshold=2))
+    after = worker.upstreams._breaker(candidate)
+    assert (after.settings.slow_call_s, after.fail_max) == (1.0, 2)
+    assert worker.upstreams._breaker(candidate) is after
+
+
+def test_all_that_waits_comes_back_when_the_file_is_another_and_else_only_for_a_mended_key() -> None:
+    worker = Worker(A, B)
+    assert worker.woken() == [NOBODY, "a", "b"]  # a worker has started
+    assert worker.woken() == []
+    worker.transport.keys["b"] = "mended"
+    assert worker.woken() == ["b"]
+    worker.write(B, C)
+    worker.gate.away = True
+    assert worker.woken() == []
+    worker.gate.away = False
+    assert worker.woken() == [NOBODY, "a", "b", "c"]
+    assert worker.woken() == []
