@@ -1,5 +1,6 @@
 """The HTTP face of providers: their part of the file, and their condition as the whole fleet sees it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
@@ -8,8 +9,15 @@ from shared.breaker import Circuit, State
 from shared.catalogue import Provider
 from shared.condition import Condition, model_of, quantile
 from shared.gate import Seen
+from shared.jobs import ApiRecord, WorkerRecord
 from shared.reasons import Reason
 from shared.shared_breaker import health_of
+
+SETTLED_S = 1.0
+"""A heartbeat that came in so long after a drain began knows of all calls that were let through before it."""
+
+Drain = Literal["draining", "drained"]
+Part = Literal["api", "worker"]
 
 _BEST = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
@@ -103,7 +111,10 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 class ProviderObject(BaseModel):
-    """`enabled`: by the providers file and by hand. `serving`: whether a job could be sent there now. `state`: its worst breaker's."""
+    """`enabled`: by the providers file and by hand. `serving`: whether a job could be sent there now. `state`: its worst breaker's.
+
+    `drain` is null unless it was drained by hand: `draining` while calls may be in flight there, then `drained`.
+    """
 
     id: str
     object: Literal["provider"] = "provider"
@@ -112,6 +123,7 @@ class ProviderObject(BaseModel):
     models: list[str]
     enabled: bool
     serving: bool
+    drain: Drain | None
     state: State
     in_flight: int
     breakers: list[BreakerObject]
@@ -120,7 +132,9 @@ class ProviderObject(BaseModel):
     health: HealthObject
 
     @classmethod
-    def of(cls, provider: Provider, seen: Seen, in_flight: int, now: float) -> "ProviderObject":
+    def of(
+        cls, provider: Provider, seen: Seen, workers: Sequence[WorkerRecord], now: float
+    ) -> "ProviderObject":
         c = seen.condition
         breakers = [
             BreakerObject.of(target, circuit, now)
@@ -140,13 +154,25 @@ class ProviderObject(BaseModel):
             models=sorted(provider.models),
             enabled=enabled,
             serving=enabled and worst is not State.OPEN and cooling <= now and not no_key,
+            drain=drain_of(provider.id, c, workers),
             state=worst,
-            in_flight=in_flight,
+            in_flight=sum(worker.in_flight.get(provider.id, 0) for worker in workers),
             breakers=breakers,
             cools_down_until=int(cooling) if cooling > now else None,
             out_of_service=_out_of_service(c),
             health=HealthObject.of(seen),
         )
+
+
+def drain_of(provider_id: str, c: Condition, workers: Sequence[WorkerRecord]) -> Drain | None:
+    """Drained is what no worker calls any more, each having said so by a heartbeat made after the drain began."""
+    if not c.drain_since:
+        return None
+    empty = all(
+        worker.heard_at >= c.drain_since + SETTLED_S and not worker.in_flight.get(provider_id)
+        for worker in workers
+    )
+    return "drained" if empty else "draining"
 
 
 def _out_of_service(c: Condition) -> list[OutOfService]:
@@ -166,6 +192,30 @@ def _out_of_service(c: Condition) -> list[OutOfService]:
     return found
 
 
+class ConfigObject(BaseModel):
+    """The providers file as one process has it in force; `fault` is what is wrong with the one that lies there now."""
+
+    process: str
+    part: Part
+    version: str | None
+    loaded_at: int | None
+    fault: str | None
+
+    @classmethod
+    def of(cls, record: ApiRecord | WorkerRecord, part: Part) -> "ConfigObject":
+        file = record.providers_file
+        return cls(
+            process=record.id,
+            part=part,
+            version=file.version or None,
+            loaded_at=int(file.loaded_at) or None,
+            fault=file.fault,
+        )
+
+
 class ProviderList(BaseModel):
+    """`data` are those of the file that this API process has in force; `config` says which that is, in each process."""
+
     object: Literal["list"] = "list"
     data: list[ProviderObject]
+    config: list[ConfigObject]

@@ -98,7 +98,7 @@ class Client:
         return self._json("GET", "/providers", patient=patient)
 
     def change_provider(self, provider_id: str, action: str) -> dict[str, Any]:
-        """`action` is enable or disable."""
+        """`action` is enable, disable or drain."""
         return self._json("POST", f"/providers/{quote(provider_id, safe='')}/{action}")
 
     def batches(self, limit: int | None = None, after: str | None = None) -> dict[str, Any]:

@@ -1,22 +1,25 @@
-"""`llm-edge providers`: their condition as the fleet sees it, as a table that may refresh; enable and disable them."""
+"""`llm-edge providers`: their condition as the fleet sees it, as a table that may refresh; enable, disable and drain them."""
 
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from api.cli.client import DEFAULT_URL, Client
 from api.cli.outcome import ANSWER_CODES, CommandError
-from api.cli.words import printable
+from api.cli.words import count, duration, printable
 
-app = typer.Typer(help="Show the providers' condition; enable and disable them.", invoke_without_command=True)
+app = typer.Typer(
+    help="Show the providers' condition; enable, disable and drain them.", invoke_without_command=True
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ProviderId = Annotated[str, typer.Argument(help="The provider's id in the providers file.")]
@@ -44,12 +47,12 @@ def _show(
             return
         console = Console()
         if not watch:
-            console.print(table(found, time.time()))
+            console.print(view(found, time.time()))
             return
-        with Live(table(found, time.time()), console=console, auto_refresh=False) as live:
+        with Live(view(found, time.time()), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_EVERY_S)
-                live.update(table(talk.client.providers(), time.time()), refresh=True)
+                live.update(view(talk.client.providers(), time.time()), refresh=True)
 
 
 @app.command(epilog=ANSWER_CODES)
@@ -64,12 +67,20 @@ def disable(ctx: typer.Context, provider_id: ProviderId, as_json: AsJson = False
     _change(ctx, provider_id, "disable", as_json=as_json)
 
 
+@app.command(epilog=ANSWER_CODES)
+def drain(ctx: typer.Context, provider_id: ProviderId, as_json: AsJson = False) -> None:
+    """Disable a provider, and show when the calls under way there have ended: `draining`, then `drained`."""
+    _change(ctx, provider_id, "drain", as_json=as_json)
+
+
 def _change(ctx: typer.Context, provider_id: str, action: str, *, as_json: bool) -> None:
     with _Talk(ctx.obj, as_json=as_json) as talk:
         found = talk.client.change_provider(provider_id, action)
-        print(
-            json.dumps(found, indent=2) if as_json else f"{provider_id}  {action}d, {why(found, time.time())}"
-        )
+        if as_json:
+            print(json.dumps(found, indent=2))
+            return
+        done = f"{action}d" if action != "drain" else "disabled"
+        print(", ".join(filter(None, [f"{provider_id}  {done}", why(found, time.time())])))
 
 
 class _Talk:
@@ -106,6 +117,35 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def view(found: Mapping[str, Any], now: float) -> Group:
+    """The table, and under it which providers file is in force."""
+    return Group(table(found, now), *(Text(line) for line in config_lines(found.get("config") or [], now)))
+
+
+def config_lines(config: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    """One line where all processes agree; a line each where they differ, or one of them refuses what lies there now."""
+    told = {(each.get("version"), each.get("fault")) for each in config}
+    if not config or told == {(None, None)}:
+        return []
+    if len(told) == 1 and config[0].get("fault") is None:
+        where = "1 process" if len(config) == 1 else f"all {len(config):,} processes"
+        latest = max(each.get("loaded_at") or 0 for each in config)
+        return [f"providers file {config[0].get('version')} in {where}, loaded {_ago(latest, now)}"]
+    return [_config_line(each, now) for each in config]
+
+
+def _config_line(each: Mapping[str, Any], now: float) -> str:
+    loaded_at, fault = each.get("loaded_at"), each.get("fault")
+    loaded = f", loaded {_ago(loaded_at, now)}" if loaded_at else ""
+    refused = f"; what lies there now is refused: {fault}" if fault else ""
+    line = f"{each.get('part')} {each.get('process')}: providers file {each.get('version') or 'unknown'}{loaded}{refused}"
+    return printable(line, 500)
+
+
+def _ago(at: float, now: float) -> str:
+    return f"{duration(max(0, round(now - at)))} ago"
+
+
 def table(page: Mapping[str, Any], now: float) -> Table:
     """The providers' page as a table. Tolerant of what a server leaves out."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
@@ -131,6 +171,8 @@ def row(provider: Mapping[str, Any], now: float) -> list[str]:
 
 
 def _state(provider: Mapping[str, Any]) -> str:
+    if provider.get("drain"):
+        return printable(str(provider["drain"]), 20)
     if not provider.get("enabled"):
         return "disabled"
     if provider.get("out_of_service") and not provider.get("serving"):
@@ -140,6 +182,8 @@ def _state(provider: Mapping[str, Any]) -> str:
 
 def why(provider: Mapping[str, Any], now: float) -> str:
     """In words, what keeps jobs from a provider; else its last error, if that was its last word."""
+    if provider.get("drain"):
+        return _drain(provider)
     for out in provider.get("out_of_service") or []:
         what = f"model {out.get('model')}" if out.get("model") else "key"
         again = max(0, round(out.get("next_probe_at", now) - now))
@@ -156,6 +200,13 @@ def why(provider: Mapping[str, Any], now: float) -> str:
     if error and health.get("consecutive_failures"):
         return printable(f"{health['consecutive_failures']} failures in a row: {error.get('code')}", 100)
     return "serving" if provider.get("serving") else ""
+
+
+def _drain(provider: Mapping[str, Any]) -> str:
+    if provider["drain"] == "drained":
+        return "no call is under way there: it may be taken away"
+    calls = provider.get("in_flight", 0)
+    return f"{count(calls, 'call')} under way there" if calls else "not every worker has reported since"
 
 
 def _share(value: Any) -> str:

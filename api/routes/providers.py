@@ -1,27 +1,37 @@
 """The providers and their condition: one view, the same from every process. For administration."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 
 from api.caller import AdminCaller
 from api.parts import FromApp, Parts
-from api.provider_schema import ProviderList, ProviderObject
+from api.provider_schema import ConfigObject, ProviderList, ProviderObject
 from api.schema import ERRORS
 from shared.catalogue import Provider
 from shared.errors import NotFoundError
 from shared.gate import Action
+from shared.jobs import WorkerRecord
 
 router = APIRouter(prefix="/v1/providers", tags=["Providers"], responses=ERRORS)
 
 
 @router.get("")
 def list_providers(parts: FromApp, _caller: AdminCaller) -> ProviderList:
-    """All providers of the file: breakers, health, what keeps them out of service, calls under way."""
-    return ProviderList(data=_seen(parts, parts.catalogue.providers))
+    """All providers of the file: breakers, health, what keeps them out of service, calls under way; and which file each process has in force."""
+    workers = parts.ledger.workers()
+    return ProviderList(
+        data=_seen(parts, parts.catalogue.providers, workers),
+        config=[
+            *(ConfigObject.of(record, "api") for record in parts.presence.all()),
+            *(ConfigObject.of(record, "worker") for record in workers),
+        ],
+    )
 
 
 @router.get("/{provider_id}")
 def retrieve_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> ProviderObject:
-    return _seen(parts, [_find(parts, provider_id)])[0]
+    return _seen(parts, [_find(parts, provider_id)], parts.ledger.workers())[0]
 
 
 @router.post("/{provider_id}/enable")
@@ -36,10 +46,16 @@ def disable_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> 
     return _change(parts, provider_id, "disable")
 
 
+@router.post("/{provider_id}/drain")
+def drain_provider(provider_id: str, parts: FromApp, _caller: AdminCaller) -> ProviderObject:
+    """The same as disable, until it is enabled; and `drain` tells when the calls under way have ended, from all processes."""
+    return _change(parts, provider_id, "drain")
+
+
 def _change(parts: Parts, provider_id: str, action: Action) -> ProviderObject:
     provider = _find(parts, provider_id)
     parts.gate.change(provider.id, action, settings=parts.catalogue.breaker)
-    return _seen(parts, [provider])[0]
+    return _seen(parts, [provider], parts.ledger.workers())[0]
 
 
 def _find(parts: Parts, provider_id: str) -> Provider:
@@ -51,10 +67,11 @@ def _find(parts: Parts, provider_id: str) -> Provider:
     )
 
 
-def _seen(parts: Parts, providers: "tuple[Provider, ...] | list[Provider]") -> list[ProviderObject]:
+def _seen(
+    parts: Parts, providers: Sequence[Provider], workers: Sequence[WorkerRecord]
+) -> list[ProviderObject]:
     now, seen = parts.gate.look([provider.id for provider in providers])
-    workers = parts.ledger.workers()
     return [
-        ProviderObject.of(provider, each, sum(w.in_flight.get(provider.id, 0) for w in workers), now)
+        ProviderObject.of(provider, each, workers, now)
         for provider, each in zip(providers, seen, strict=True)
     ]

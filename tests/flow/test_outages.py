@@ -31,7 +31,7 @@ def outage_stack(
 
 
 def configure_anew(stack: Stack, providers: list[dict[str, Any]], **sections: Any) -> None:
-    """The API reads its providers when it starts."""
+    """All read it when they start, so none of them goes by an earlier one."""
     stack.kill_api()
     stack.configure(providers, **sections)
     stack.start_api()

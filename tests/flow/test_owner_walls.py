@@ -48,6 +48,7 @@ ADMINS = {
     ("get", "/v1/providers/{provider_id}"),
     ("post", "/v1/providers/{provider_id}/enable"),
     ("post", "/v1/providers/{provider_id}/disable"),
+    ("post", "/v1/providers/{provider_id}/drain"),
 }
 """About the fleet."""
 

@@ -4,26 +4,45 @@ from typing import Any
 
 import pytest
 
-from api.cli.providers import row, table, why
-from api.provider_schema import ProviderObject
+from api.cli.providers import config_lines, row, table, view, why
+from api.provider_schema import SETTLED_S, ConfigObject, ProviderObject, drain_of
 from shared import condition
 from shared.breaker import Circuit, State
 from shared.catalogue import Provider
 from shared.condition import Condition, LastError, bucket_of
 from shared.gate import Seen
+from shared.jobs import ApiRecord, FileState, WorkerRecord
 
 PROVIDER = Provider(id="sim", endpoint="http://127.0.0.1:1")
 NOW = 1000.0
+
+
+def worker(calls: int, heard_at: float = NOW, **file: Any) -> WorkerRecord:
+    return WorkerRecord(
+        id="w",
+        pool="gevent",
+        concurrency=1,
+        capacity=1,
+        version="0",
+        started_at=0.0,
+        in_flight={"sim": calls},
+        heard_at=heard_at,
+        providers_file=FileState(**file),
+    )
+
+
+WORKERS = [worker(1), worker(2)]
 ERROR = LastError(code="invalid_api_key", message="no", at=900.0)
 
 
 def shown(c: Condition, **more: Any) -> dict[str, Any]:
     seen = Seen(c, more.pop("answered", 0), more.pop("failed", 0), more.pop("buckets", {}))
-    return ProviderObject.of(PROVIDER, seen, 3, NOW).model_dump(mode="json")
+    return ProviderObject.of(PROVIDER, seen, WORKERS, NOW).model_dump(mode="json")
 
 
 OPEN = Circuit(state=State.OPEN, failures=5, until=1012.0, reason="provider_failed", generation=1)
 DISABLED = Condition(disabled=True)
+DRAINING = Condition(disabled=True, drain_since=900.0)
 REFUSED = condition.refused(Condition(), "key:k", ERROR, 300.0)
 NO_MODEL = condition.refused(Condition(), condition.model_scope("m", "o"), ERROR, 300.0)
 COOLING = condition.cooled(Condition(), "sim", now=NOW, retry_after_s=7.0)
@@ -36,6 +55,7 @@ FAILING = condition.failed(Condition(), ERROR)
         (Condition(), "serving", "serving"),
         (Condition(breakers={"sim": OPEN}), "open", "provider_failed, tried again in 12 s"),
         (DISABLED, "disabled", ""),
+        (DRAINING, "draining", "3 calls under way there"),
         (REFUSED, "out of service", "key refused (invalid_api_key), tried again in 200 s"),
         (NO_MODEL, "serving", "model m refused (invalid_api_key), tried again in 200 s"),
         (COOLING, "closed", "429, cools down for 7 s"),
@@ -64,3 +84,55 @@ def test_after_another_key_has_served_a_refused_one_is_told_and_no_more() -> Non
     raw = shown(served)
     assert raw["serving"]
     assert raw["out_of_service"][0]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ([], "drained"),
+        ([worker(0)], "drained"),
+        ([worker(0), worker(1)], "draining"),
+        ([worker(0), worker(0, heard_at=899.0)], "draining"),
+        ([worker(0, heard_at=900.0 + SETTLED_S / 2)], "draining"),
+    ],
+)
+def test_drained_is_what_every_worker_has_since_said_it_does_not_call(
+    workers: list[WorkerRecord], said: str
+) -> None:
+    assert drain_of("sim", DRAINING, workers) == said
+    assert drain_of("sim", DISABLED, workers) is None
+
+
+def config(*states: FileState) -> list[dict[str, Any]]:
+    records = [ApiRecord(id=f"host-{n}", providers_file=state) for n, state in enumerate(states)]
+    return [ConfigObject.of(record, "api").model_dump(mode="json") for record in records]
+
+
+A = FileState(version="a" * 12, loaded_at=940.0)
+B = FileState(version="b" * 12, loaded_at=990.0)
+
+
+def test_where_all_have_the_same_file_one_line_says_so() -> None:
+    assert config_lines(config(A, A), NOW) == [
+        "providers file aaaaaaaaaaaa in all 2 processes, loaded 1 min 0 s ago"
+    ]
+    assert config_lines(config(A), NOW) == ["providers file aaaaaaaaaaaa in 1 process, loaded 1 min 0 s ago"]
+    assert config_lines([], NOW) == []
+
+
+def test_where_they_differ_or_one_refuses_it_each_has_a_line() -> None:
+    assert config_lines(config(A, B), NOW) == [
+        "api host-0: providers file aaaaaaaaaaaa, loaded 1 min 0 s ago",
+        "api host-1: providers file bbbbbbbbbbbb, loaded 10 s ago",
+    ]
+    (line,) = config_lines(config(FileState(version=A.version, loaded_at=940.0, fault="no\nYAML")), NOW)
+    assert line.endswith("loaded 1 min 0 s ago; what lies there now is refused: no YAML")
+
+
+def test_a_worker_of_an_earlier_version_is_borne() -> None:
+    old = ConfigObject.of(worker(0), "worker")
+    assert (old.part, old.version, old.loaded_at, old.fault) == ("worker", None, None, None)
+    assert (
+        config_lines([old.model_dump(mode="json"), *config(A)], NOW)[0] == "worker w: providers file unknown"
+    )
+    assert view({}, NOW).renderables
