@@ -133,12 +133,18 @@ class ProviderObject(BaseModel):
 
     @classmethod
     def of(
-        cls, provider: Provider, seen: Seen, workers: Sequence[WorkerRecord], now: float
+        cls,
+        provider: Provider,
+        seen: Seen,
+        workers: Sequence[WorkerRecord],
+        now: float,
+        *,
+        per_model: bool = False,
     ) -> "ProviderObject":
         c = seen.condition
         breakers = [
             BreakerObject.of(target, circuit, now)
-            for target, circuit in sorted(c.breakers.items() or {provider.id: Circuit()}.items())
+            for target, circuit in sorted(_in_use(provider, c, per_model=per_model).items())
         ]
         cooling = max((cool.until for cool in c.cool_downs.values()), default=0.0)
         worst = max((b.state for b in breakers), key=_BEST.__getitem__)
@@ -162,6 +168,16 @@ class ProviderObject(BaseModel):
             out_of_service=_out_of_service(c),
             health=HealthObject.of(seen),
         )
+
+
+def _in_use(provider: Provider, c: Condition, *, per_model: bool) -> dict[str, Circuit]:
+    """Its breakers under the present file; those of an earlier one nobody asks any more, so they stay as they were."""
+    found = {}
+    for target, circuit in c.breakers.items():
+        _, bar, model = target.partition("|")
+        if bool(bar) == per_model and (not bar or model in {"*", *provider.models}):
+            found[target] = circuit
+    return found or {provider.id: Circuit()}
 
 
 def drain_of(provider_id: str, c: Condition, workers: Sequence[WorkerRecord]) -> Drain | None:

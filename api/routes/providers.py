@@ -71,7 +71,8 @@ def _seen(
     parts: Parts, providers: Sequence[Provider], workers: Sequence[WorkerRecord]
 ) -> list[ProviderObject]:
     now, seen = parts.gate.look([provider.id for provider in providers])
+    per_model = parts.catalogue.breaker.per_model
     return [
-        ProviderObject.of(provider, each, workers, now)
+        ProviderObject.of(provider, each, workers, now, per_model=per_model)
         for provider, each in zip(providers, seen, strict=True)
     ]

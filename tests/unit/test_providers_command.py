@@ -136,3 +136,20 @@ def test_a_worker_of_an_earlier_version_is_borne() -> None:
         config_lines([old.model_dump(mode="json"), *config(A)], NOW)[0] == "worker w: providers file unknown"
     )
     assert view({}, NOW).renderables
+
+
+@pytest.mark.parametrize(
+    ("per_model", "targets"), [(False, ["sim"]), (True, ["sim|*", "sim|m"])], ids=["whole", "per model"]
+)
+def test_breakers_of_an_earlier_providers_file_are_not_shown(per_model: bool, targets: list[str]) -> None:
+    known = Provider(id="sim", endpoint="http://127.0.0.1:1", models={"m": "m"})
+    breakers = {
+        "sim": Circuit(failures=1),
+        "sim|*": Circuit(failures=1),
+        "sim|m": Circuit(failures=1),
+        "sim|gone": OPEN,
+    }
+    seen = Seen(Condition(breakers=breakers), 0, 0, {})
+    found = ProviderObject.of(known, seen, [], NOW, per_model=per_model)
+    assert [breaker.target for breaker in found.breakers] == targets
+    assert found.serving
