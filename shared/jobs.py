@@ -134,6 +134,8 @@ def as_created(batch: Batch) -> Batch:
     return Batch(spec=batch.spec, status=BatchStatus.VALIDATING, at=at)
 
 
+_FAULTY = 500
+
 TRIES = 20
 """So many calls of a job are remembered, the latest ones."""
 
@@ -148,11 +150,20 @@ class Try(msgspec.Struct, frozen=True, array_like=True):
     charged: bool
     at: float
 
+    @property
+    def fault(self) -> bool:
+        """Whether it speaks against the provider: no answer, or a 5xx."""
+        return self.status == 0 or self.status >= _FAULTY
+
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked."""
+    """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked.
+
+    `faults` are the calls that spoke against their provider, charged or not. Both counts begin anew after an outage.
+    """
 
     attempts: int = 0
+    faults: int = 0
     since: float = 0.0
     tried: tuple[str, ...] = ()
     parked: int = 0
@@ -236,7 +247,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     reaper sends the hint when they are due. `anew` forgets the attempts so far (an outage used them up).
 
     What is parked says why: `reason` (shared/gate.py), and `wait_for`: the providers of which each brings the jobs back
-    earlier by serving again. `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed.
+    earlier by serving again. `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed
+    at `claimed_at` (the store's time).
     """
 
     kind: Literal["retry", "park"]
@@ -249,6 +261,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     wait_for: tuple[str, ...] = ()
     blocked: bool = False
     tries: tuple[tuple[Try, ...], ...] = ()
+    claimed_at: float = 0.0
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,13 +70,15 @@ def history_after(
         (split.provider,) if split.provider else ()
     )
     attempts = history.attempts + (1 if split.charged else 0)
+    faults = history.faults + sum(call.fault for call in tries)
     since = history.since
     if split.anew:
-        attempts, since = 0, 0.0
-    if since == 0.0 and attempts > 0:
+        attempts, faults, since = 0, 0, 0.0
+    if since == 0.0 and (attempts > 0 or faults > 0):
         since = claimed_at
     return History(
         attempts=attempts,
+        faults=faults,
         since=since,
         tried=tried,
         parked=history.parked + (1 if split.kind == "park" or not split.charged else 0),

@@ -311,7 +311,7 @@ class MemoryLone:
         tries = tries_of(split)
         for job_id in moved:
             found = self._jobs[job_id]
-            started = found.view.started_at or 0.0
+            started = split.claimed_at or found.view.started_at or 0.0
             before = None if found.view.history == History() else found.view.history
             after = history_after(before, split, started, tries[job_id]) or History()
             found.view = msgspec.structs.replace(found.view, history=after)

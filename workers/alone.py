@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
 from shared.gate import Ask, Block, Candidate, Exchanged, Report
@@ -70,7 +71,11 @@ class Alone:
             for change in told.changes:
                 for reason in (Reason.BREAKER_OPEN, Reason.BREAKER_PROBING):
                     self._blocks.pop((change.provider, reason), None)
-                if change.after == "open":
+                if change.after == State.HALF_OPEN:  # somebody probes; here nobody does
+                    self._blocks[change.provider, Reason.BREAKER_PROBING] = Block(
+                        change.provider, Reason.BREAKER_PROBING, 0.0, change.reason
+                    )
+                if change.after == State.OPEN:
                     self._blocks[change.provider, Reason.BREAKER_OPEN] = Block(
                         change.provider, Reason.BREAKER_OPEN, change.until, change.reason
                     )
@@ -79,7 +84,7 @@ class Alone:
         self._generations[permit.candidate.target] = permit.generation
         if permit.limited:
             self._paces.note(permit)
-        if self._blocks:
+        if self._blocks and not permit.probe:
             with self._lock:
                 for name in [name for name in self._blocks if name[0] == permit.candidate.provider]:
                     del self._blocks[name]

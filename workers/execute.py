@@ -36,6 +36,7 @@ from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.routing_asked import RoutingAsked
 from workers.options import Option, options_of, turn_of, without
+from workers.retry import waits_briefly
 from workers.transport import Answer
 from workers.usage import counted
 
@@ -100,10 +101,12 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
     if not options:
         return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))
     tries: list[Try] = []
+    blocks: tuple[Block, ...] = ()
     left, failed = options, None
     while left:
         found = upstream.acquire([option.candidate for option in left])
         if not isinstance(found, Permit):
+            blocks = found
             break
         option = left[found.choice]
         provider, started = option.provider, time.monotonic()
@@ -120,9 +123,9 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
                 options = without(options, option, model_only=True)
         else:
             return _answered(job, request, option, answer, tries)
-    if failed is not None and (not options or isinstance(failed.error, RateLimitedError)):
+    if failed is not None and (not options or waits_briefly(failed.error, slip.history, catalogue.retry)):
         return failed
-    return Blocked(job, request, _blocks(options, upstream), tuple(tries))
+    return Blocked(job, request, _blocks(options, upstream) if tries else blocks, tuple(tries))
 
 
 def _sent(request: Request, option: Option) -> bytes:

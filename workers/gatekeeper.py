@@ -148,7 +148,7 @@ class Gatekeeper:
                 with self._lock:
                     item.left = item.answer is None
                 break  # else this process is merely busy
-        return item.answer
+        return None if item.left else item.answer  # what comes after that is given back
 
     def _by_ourselves(self, ask: Ask) -> Permit | tuple[Block, ...]:
         if self.silent_s > ALONE_S:

@@ -15,6 +15,9 @@ from shared.reasons import Reason
 OUTAGE_PAUSE_S = 60.0
 """The longest pause between two tries of a job whose providers answer nobody, or may not be asked."""
 
+AFTER_OTHERS_S = 1.0
+"""Who has failed before comes back to a breaker later than who has not, so that it is the others who probe."""
+
 PROBING_PAUSE_S = 1.0
 """While others probe a half-open breaker."""
 
@@ -26,8 +29,9 @@ SPREAD_ALONE_S = 0.3
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`retry`: by Celery after `delay_s`; `park`: by the ledger after `delay_s`; `fail`: for good.
 
-    `doubt`: the attempts are used up by errors that speak against the provider. The job fails if one of its providers
-    has answered some other job meanwhile; else it is an outage, and the job waits `delay_s` with its attempts anew.
+    `doubt`: as many calls as it has attempts spoke against the provider, charged or not (a few bad requests that are probes
+    again and again must not keep a breaker open for everybody). The job fails if one of its providers has answered some
+    other job meanwhile; else it is an outage, and the job waits `delay_s` with its attempts anew.
     What is parked has a `reason`, and the providers it waits for; `blocked`: none of them was called.
     """
 
@@ -48,24 +52,38 @@ def decide(error: ProviderError, history: History, retry: Retry, *, spread: floa
     """`spread` in [0, 1) draws apart jobs that wait for the same provider."""
     if not error.retryable:
         return Decision(kind="fail")
+    if isinstance(error, RateLimitedError):
+        pause_s = _pause_s(error, history, retry, spread)
+        return _wait(pause_s, retry, Reason.RATE_LIMITED, charged=False)
+    outage_s = outage_pause_s(retry, history.parked, spread)
+    doubt = Decision(kind="doubt", delay_s=outage_s, reason=Reason.OUTAGE)
+    if error.counts_against_breaker and history.faults >= retry.max_retries:
+        return doubt
     if not error.charged:
-        pause_s = error.retry_after_s or outage_pause_s(retry, history.parked, spread)
-        limited = isinstance(error, RateLimitedError)
-        return _wait(pause_s, retry, Reason.RATE_LIMITED if limited else Reason.OUTAGE, charged=False)
+        return _wait(outage_s, retry, Reason.OUTAGE, charged=False)
     made = history.attempts + 1
     if made <= retry.max_retries:
-        pause_s = backoff_s(retry, made) * (1 + retry.jitter * spread)
-        return _wait(max(pause_s, error.retry_after_s or 0.0), retry, Reason.OUTAGE, charged=True)
-    if error.counts_against_breaker:
-        pause_s = outage_pause_s(retry, history.parked, spread)
-        return Decision(kind="doubt", delay_s=pause_s, reason=Reason.OUTAGE)
-    return Decision(kind="fail")
+        return _wait(backoff_s(retry, made) * (1 + retry.jitter * spread), retry, Reason.OUTAGE, charged=True)
+    return doubt if error.counts_against_breaker else Decision(kind="fail")
 
 
-def park(blocks: Sequence[Block], *, now: float, spread: float, alone: bool) -> Decision:
+def waits_briefly(error: ProviderError, history: History, retry: Retry) -> bool:
+    """Whether a job that was answered 429 waits for this provider alone; for long it waits for whoever can serve first."""
+    if not isinstance(error, RateLimitedError):
+        return False
+    return _pause_s(error, history, retry, 1.0) <= retry.max_backoff_s
+
+
+def _pause_s(error: RateLimitedError, history: History, retry: Retry, spread: float) -> float:
+    return error.retry_after_s or outage_pause_s(retry, history.parked, spread)
+
+
+def park(blocks: Sequence[Block], history: History, *, now: float, spread: float, alone: bool) -> Decision:
     """For a job that may call none of its providers: it waits for the first that may serve again. `alone`: no crowd comes with it."""
     first = min(blocks, key=lambda block: (block.reason.takes_a_person, block.until or math.inf))
     delay_s = max(0.05, _due(first, now) - now) + (SPREAD_ALONE_S if alone else SPREAD_S) * spread
+    if first.reason in {Reason.BREAKER_OPEN, Reason.BREAKER_PROBING} and history.tries:
+        delay_s += AFTER_OTHERS_S
     providers = dict.fromkeys([first.provider, *(block.provider for block in blocks)])
     return Decision(
         kind="park",

@@ -177,7 +177,13 @@ class ShardRun:
     def _decide(self, result: Failed | Blocked) -> Decision:
         slip = result.job.slip
         if isinstance(result, Blocked):
-            return park(result.blocks, now=self._parts.now(), spread=random.random(), alone=bool(slip.id))
+            return park(
+                result.blocks,
+                slip.history,
+                now=self._parts.now(),
+                spread=random.random(),
+                alone=bool(slip.id),
+            )
         return decide(result.error, slip.history, self._parts.catalogue().retry, spread=random.random())
 
     def _tell(self, result: Failed, decision: Decision) -> None:
@@ -282,10 +288,12 @@ class ShardRun:
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
         claim = self._claim
-        split = _split_of(decision, group)
+        split = _split_of(decision, group, claim.claimed_at)
         if decision.reason is not None and split.kind == "park":
             _log.info("parked", shard=claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s)
-        ref = self._insist(lambda: self.store.split(claim.ref, claim.token, _split_of(decision, group)))
+        ref = self._insist(
+            lambda: self.store.split(claim.ref, claim.token, _split_of(decision, group, claim.claimed_at))
+        )
         if ref is not None and split.kind == "retry":
             self._retry(ref, _left_s(decision, group), group[0].why or RuntimeError())
 
@@ -305,11 +313,12 @@ def _left_s(decision: Decision, group: Sequence[_Waiting]) -> float:
     return max(0.0, decision.delay_s - (time.monotonic() - max(w.since_s for w in group)))
 
 
-def _split_of(decision: Decision, group: Sequence[_Waiting]) -> Split:
+def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float) -> Split:
     slips = [w.result.job.slip for w in group]
     provider = group[0].provider
     return Split(
         kind="retry" if decision.kind == "retry" else "park",
+        claimed_at=claimed_at,
         jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
         delay_s=_left_s(decision, group),
         provider=provider,

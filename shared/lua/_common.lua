@@ -165,6 +165,10 @@ end
 local function history_after(raw, since, tries)
   if A.blocked and #tries == 0 then return raw end
   local h = raw and cjson.decode(raw) or { attempts = 0, since = since, tried = {}, parked = 0 }
+  h.faults = h.faults or 0
+  for _, try in ipairs(tries) do
+    if try[2] == 0 or try[2] >= 500 then h.faults = h.faults + 1 end
+  end
   if A.kind == 'park' or not A.charged then h.parked = h.parked + 1 end
   if A.charged then h.attempts = h.attempts + 1 end
   if A.provider ~= '' then
@@ -173,8 +177,8 @@ local function history_after(raw, since, tries)
     tried[#tried + 1] = A.provider
     h.tried = tried
   end
-  if A.anew then h.attempts, h.since = 0, 0 end
-  if h.since == 0 and h.attempts > 0 then h.since = since end
+  if A.anew then h.attempts, h.faults, h.since = 0, 0, 0 end
+  if h.since == 0 and (h.attempts > 0 or h.faults > 0) then h.since = since end
   if h.tried and #h.tried == 0 then h.tried = nil end
   local all = h.tries or {}
   for _, try in ipairs(tries) do all[#all + 1] = try end

@@ -230,6 +230,38 @@ def test_a_poison_request_among_good_ones_fails_after_four_attempts_and_opens_no
         assert provider(stack)["state"] == "closed"
 
 
+def test_many_poison_requests_hold_the_breaker_open_for_nobody_for_long() -> None:
+    with outage_stack("--latency-s", "0.05") as stack:
+        stack.simulator.patch(rules=[{"match": "^poison", "status": 500}])
+        rows = [*lines(100), *(line(f"poison {n}", f"poison {n}") for n in range(8))]
+        began = time.time()
+        ended = wait_for_end(stack.client, submit(stack.client, rows).id, 120)
+        failed = read(stack.client, ended.error_file_id)
+        assert len(failed) == 8
+        assert len(read(stack.client, ended.output_file_id)) == 100
+        most = max(len(row["routing"]["tries"]) for row in failed)
+        sys.stdout.write(f"8 poison requests ended after {time.time() - began:.1f} s, {most} calls at most\n")
+        assert most <= 8
+        wait_for(lambda: ask(stack, "good").status_code == 200, 4 * BREAK_S, "a good call")
+
+
+def test_a_long_retry_after_is_its_providers_rest_and_keeps_no_job_from_another() -> None:
+    with running_stack(workers=0) as stack:
+        both = [
+            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n}
+            for n, name in enumerate(("first", "second"))
+        ]
+        configure_anew(stack, both, breaker=BREAKER, routing={"strategy": "failover"})
+        stack.start_worker()
+        for status in (503, 429):
+            stack.simulator.patch("first", error_rate=1.0, error_statuses=[status], retry_after_s=3600.0)
+            began = time.time()
+            assert ask(stack, f"after {status}").status_code == 200
+            assert time.time() - began < 3
+            stack.simulator.patch("first", error_rate=0.0)
+            requests.post(f"{stack.base_url}/providers/first/enable", timeout=5).raise_for_status()
+
+
 def test_a_poison_request_alone_with_one_provider_waits_and_says_so() -> None:
     with outage_stack() as stack:
         stack.simulator.patch(rules=[{"match": "^poison", "status": 500}])

@@ -136,6 +136,20 @@ def test_silence_is_noticed_while_all_calls_are_under_way(keeper: Gatekeeper, se
     keeper.settle(permit, ANSWERED)
 
 
+def test_while_others_probe_a_worker_by_itself_lets_nobody_through(
+    keeper: Gatekeeper, server: Server
+) -> None:
+    for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
+        keeper.settle(permit, FAILED)
+    server.change("a", "half_open", settings=Breaker())
+    probe = granted(keeper.acquire([A]))
+    assert probe.probe
+    server.away = True
+    wait_for(lambda: keeper.silent_s > 0, 5, "the silence to be noticed")
+    assert refused(keeper.acquire([A])) == [Reason.BREAKER_OPEN]
+    server.away = False
+
+
 def test_a_permit_that_comes_too_late_is_given_back(keeper: Gatekeeper, server: Server) -> None:
     for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
         keeper.settle(permit, FAILED)

@@ -189,7 +189,9 @@ class Life(RuleBasedStateMachine):
         assert last is None or last.kind != "answer"
         assert [t.status for t in found.tries] == [max(0, says.status) for _, _, says in calls]
         if isinstance(found, Blocked):
-            decision = park(found.blocks, now=self.clock.now(), spread=0.5, alone=False)
+            decision = park(
+                found.blocks, self.histories[number], now=self.clock.now(), spread=0.5, alone=False
+            )
             assert all(says.kind in {"key", "model", "limited"} for _, _, says in calls)
         else:
             assert last is not None

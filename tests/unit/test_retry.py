@@ -11,9 +11,17 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.gate import NOBODY, Block
-from shared.jobs import History
+from shared.jobs import History, Try
 from shared.reasons import Reason
-from workers.retry import OUTAGE_PAUSE_S, backoff_s, decide, outage_pause_s, park
+from workers.retry import (
+    AFTER_OTHERS_S,
+    OUTAGE_PAUSE_S,
+    backoff_s,
+    decide,
+    outage_pause_s,
+    park,
+    waits_briefly,
+)
 
 RETRY = Retry()
 
@@ -47,10 +55,36 @@ def test_a_429_is_not_charged_and_waits_as_long_as_it_was_told() -> None:
     assert (long.kind, long.delay_s, long.charged) == ("park", 90, False)
 
 
-def test_retry_after_lengthens_a_back_off() -> None:
-    assert decide(ProviderFailedError("x", retry_after_s=3), History(), RETRY, spread=0.5).delay_s == 3
-    assert decide(ProviderFailedError("x", retry_after_s=0.01), History(), RETRY, spread=0.5).delay_s == 0.1
-    assert decide(ProviderFailedError("x", retry_after_s=30), History(), RETRY, spread=0.5).kind == "park"
+def test_a_retry_after_is_for_the_provider_to_rest_not_for_the_job_to_wait_for_it() -> None:
+    for retry_after_s in (0.01, 3.0, 86_400.0):
+        error = ProviderFailedError("x", retry_after_s=retry_after_s)
+        assert decide(error, History(), RETRY, spread=0.5).delay_s == 0.1
+
+
+def test_who_is_limited_for_long_waits_for_whoever_serves_first() -> None:
+    assert waits_briefly(RateLimitedError("x", retry_after_s=9), History(), RETRY)
+    assert not waits_briefly(RateLimitedError("x", retry_after_s=90), History(), RETRY)
+    assert not waits_briefly(RateLimitedError("x"), History(parked=9), RETRY)
+    assert not waits_briefly(ProviderFailedError("x"), History(), RETRY)
+
+
+def tried(*statuses: int) -> History:
+    tries = tuple(Try("p", status, "", 0.1, charged=False, at=1.0) for status in statuses)
+    return History(tries=tries, faults=sum(call.fault for call in tries))
+
+
+def test_a_job_that_fails_as_a_probe_again_and_again_is_looked_at() -> None:
+    error = ProviderFailedError("x")
+    error.charged = False
+    assert decide(error, tried(503, 429, 0, 429), RETRY, spread=0.5).kind != "doubt"
+    assert decide(error, tried(503, 429, 0, 504), RETRY, spread=0.5).kind == "doubt"
+    assert decide(error, tried(*[401] * 9), RETRY, spread=0.5).kind != "doubt"
+
+
+def test_who_has_failed_before_lets_the_others_probe() -> None:
+    blocks = [Block("p", Reason.BREAKER_OPEN, 1010.0)]
+    fresh, failed = (park(blocks, h, now=1000.0, spread=0.5, alone=True) for h in (History(), tried(503)))
+    assert failed.delay_s == fresh.delay_s + AFTER_OTHERS_S
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
@@ -61,7 +95,7 @@ def test_pauses_grow_to_a_minute_and_are_spread(times: int, spread: float) -> No
 
 
 def test_what_no_provider_serves_waits_for_the_file_to_change() -> None:
-    nobody = park([Block("", Reason.NO_PROVIDER, 0.0, "m")], now=1000.0, spread=0.0, alone=True)
+    nobody = park([Block("", Reason.NO_PROVIDER, 0.0, "m")], History(), now=1000.0, spread=0.0, alone=True)
     assert (nobody.wait_for, nobody.delay_s) == ((NOBODY,), OUTAGE_PAUSE_S)
-    away = park([Block("", Reason.STORE_AWAY, 1001.0)], now=1000.0, spread=0.0, alone=True)
+    away = park([Block("", Reason.STORE_AWAY, 1001.0)], History(), now=1000.0, spread=0.0, alone=True)
     assert away.wait_for == ()

@@ -15,6 +15,7 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.gate import Block, Candidate
+from shared.jobs import History
 from shared.limits import Limit
 from shared.permits import Permit, ending_of, report_of
 from shared.reasons import Reason, in_words
@@ -74,7 +75,7 @@ def test_an_error_used_nothing_only_where_that_is_certain(error: ProviderError, 
 
 def test_a_job_at_a_limit_comes_back_when_it_is_free_and_is_charged_nothing() -> None:
     blocks = [Block("a", Reason.LIMIT_REACHED, 102.0, "rpm"), Block("b", Reason.BREAKER_OPEN, 120.0)]
-    decision = park(blocks, now=100.0, spread=0.0, alone=False)
+    decision = park(blocks, History(), now=100.0, spread=0.0, alone=False)
     assert (decision.delay_s, decision.charged, decision.reason) == (2.0, False, Reason.LIMIT_REACHED)
     assert decision.wait_for == ("a", "b")
 
@@ -82,9 +83,11 @@ def test_a_job_at_a_limit_comes_back_when_it_is_free_and_is_charged_nothing() ->
 def test_what_is_spent_takes_a_person_and_is_told_only_where_nothing_else_is() -> None:
     spent = Block("a", Reason.BUDGET_SPENT, 0.0, "money")
     assert spent.reason.takes_a_person
-    alone = park([spent], now=100.0, spread=0.0, alone=False)
+    alone = park([spent], History(), now=100.0, spread=0.0, alone=False)
     assert (alone.delay_s, alone.reason) == (OUTAGE_PAUSE_S, Reason.BUDGET_SPENT)
-    both = park([spent, Block("b", Reason.RATE_LIMITED, 101.0)], now=100.0, spread=0.0, alone=False)
+    both = park(
+        [spent, Block("b", Reason.RATE_LIMITED, 101.0)], History(), now=100.0, spread=0.0, alone=False
+    )
     assert both.reason is Reason.RATE_LIMITED
 
 
