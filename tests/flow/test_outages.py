@@ -231,7 +231,9 @@ def test_a_poison_request_among_good_ones_fails_after_four_attempts_and_opens_no
 
 
 def test_many_poison_requests_hold_the_breaker_open_for_nobody_for_long() -> None:
-    with outage_stack("--latency-s", "0.05") as stack:
+    with running_stack("--latency-s", "0.05", workers=0) as stack:
+        stack.configure(breaker={"reset_timeout_s": 0.5, "half_open_permits": 4})
+        stack.start_worker()
         stack.simulator.patch(rules=[{"match": "^poison", "status": 500}])
         rows = [*lines(100), *(line(f"poison {n}", f"poison {n}") for n in range(8))]
         began = time.time()
