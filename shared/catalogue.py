@@ -213,12 +213,16 @@ class Breaker(_Record):
 
 
 class Catalogue(_Record):
-    """The whole providers file, validated."""
+    """The whole providers file, validated.
+
+    `adaptive_concurrency`: a provider without a limit for calls at a time gets, after 429s and timeouts, as many as it bears.
+    """
 
     providers: tuple[Provider, ...]
     routing: Routing = Routing()
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
+    adaptive_concurrency: bool = True
 
     @model_validator(mode="after")
     def _distinct(self) -> "Catalogue":

@@ -9,6 +9,7 @@ import math
 import msgspec
 
 from shared.breaker import Circuit
+from shared.window import Window
 
 ALPHA = 0.1
 """Weight of the newest call in the moving averages: about the last twenty count."""
@@ -43,7 +44,7 @@ class CoolDown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in Unix seconds, durations in seconds. `breakers` and `cool_downs` by target, `refusals` by scope.
+    """Times in Unix seconds, durations in seconds. `breakers`, `cool_downs` and `windows` by target, `refusals` by scope.
 
     A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or
     `model:NAME@FINGERPRINT`: with another key, endpoint or name at the provider it is another, so that a change is tried at once.
@@ -62,6 +63,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     breakers: dict[str, Circuit] = {}
     cool_downs: dict[str, CoolDown] = {}
     refusals: dict[str, Refusal] = {}
+    windows: dict[str, Window] = {}
 
 
 def key_scope(fingerprint: str) -> str:

@@ -6,7 +6,7 @@ away for a moment; one suite runs on both.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -126,6 +126,19 @@ class Seen(msgspec.Struct, frozen=True):
     buckets: dict[int, int]
 
 
+class Flight(msgspec.Struct, frozen=True):
+    """What a sender has in flight: `held` calls by scope of a limit for their number, and what is not there is none.
+
+    `adaptive`: where there is no such limit, the gate finds out how many a provider bears (shared/window.py).
+    """
+
+    held: dict[str, int] = {}
+    adaptive: bool = False
+
+
+ON_THE_GROUND = Flight()
+
+
 class Gate(Protocol):
     def exchange(
         self,
@@ -136,12 +149,11 @@ class Gate(Protocol):
         sender: str,
         serial: int,
         spread: float,
-        held: Mapping[str, int] | None = None,
+        flight: Flight = ON_THE_GROUND,
     ) -> Exchanged:
         """Take in `reports`, then answer `asks`, in order. Repeated with the `sender`'s last `serial` it gives the same answer again.
 
-        `spread` in [0, 1) lengthens breaks that begin now. `held`: how many calls the sender has in flight, by scope of a
-        limit of concurrency; without it, none. Raises StoreUnavailableError.
+        `spread` in [0, 1) lengthens breaks that begin now. Raises StoreUnavailableError.
         """
         ...
 

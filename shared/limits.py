@@ -37,6 +37,10 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
 Limits = tuple[Limit, ...]
 
 
+def limits_calls(limits: Limits | None) -> bool:
+    return any(limit.kind == "concurrency" for limit in limits or ())
+
+
 def bucket_s(ceiling: float) -> float:
     """What a bucket holds, as the time in which it fills."""
     return max(1.0, 60.0 / ceiling)

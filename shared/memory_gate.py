@@ -1,15 +1,29 @@
 """The gate in memory: the model that `redis_gate` is checked against, and what a worker falls back on while Redis is away."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from shared import breaker, condition
+from shared import breaker, condition, window
 from shared.breaker import Circuit, Ended, State
 from shared.catalogue import Breaker
 from shared.clock import Clock
 from shared.condition import SLOT_S, SLOTS, WINDOW_S, Condition, LastError, key_scope, model_scope
-from shared.gate import Action, Ask, Block, Candidate, Change, Exchanged, Report, Seen, Verdict
+from shared.gate import (
+    ON_THE_GROUND,
+    Action,
+    Ask,
+    Block,
+    Candidate,
+    Change,
+    Exchanged,
+    Flight,
+    Report,
+    Seen,
+    Verdict,
+)
+from shared.limits import limits_calls
 from shared.memory_limits import Counters
 from shared.reasons import Reason
 
@@ -27,6 +41,8 @@ class MemoryGate:
         self._senders: dict[str, tuple[int, Exchanged]] = {}
         self._changes: list[Change] = []
         self.counters = Counters()
+        self._adaptive = False
+        self._back: Counter[str] = Counter()
 
     def exchange(
         self,
@@ -37,16 +53,17 @@ class MemoryGate:
         sender: str,
         serial: int,
         spread: float,
-        held: Mapping[str, int] | None = None,
+        flight: Flight = ON_THE_GROUND,
     ) -> Exchanged:
         last = self._senders.get(sender)
         if last is not None and last[0] == serial:
             return last[1]
         now, self._changes = self._now(), []
-        self.counters.begin(sender, held or {}, now=now, spread=spread)
+        self.counters.begin(sender, flight.held, now=now, spread=spread)
+        self._adaptive, self._back = flight.adaptive, Counter(r.candidate.target for r in reports)
         charged = tuple(self._learn(report, settings, now, spread) for report in reports)
         verdicts = tuple(self._judge(ask, settings, now) for ask in asks)
-        self.counters.end()
+        self.counters.end(self._windowless())
         told = Exchanged(now, verdicts, charged, tuple(self._changes))
         self._senders[sender] = (serial, told)
         return told
@@ -73,7 +90,7 @@ class MemoryGate:
         )
         after = breaker.settle(before, settings, ended, now=at, spread=spread)
         c = self._with(c, candidate.provider, candidate.target, before, after)
-        c = self._health(c, report, settings, at, now)
+        c = self._adapted(self._health(c, report, settings, at, now), report, at)
         if report.rest_s is not None:
             c = condition.rested(c, candidate.target, at + report.rest_s)
         self._conditions[candidate.provider] = c
@@ -95,7 +112,8 @@ class MemoryGate:
         c = condition.failed(c, error)
         if report.result == "limited":
             wait_s = report.retry_after_s if report.retry_after_s >= 0 else None
-            return condition.cooled(c, candidate.target, now=at, retry_after_s=wait_s)
+            bears = wait_s is None and self._bears(c, candidate, at)
+            return c if bears else condition.cooled(c, candidate.target, now=at, retry_after_s=wait_s)
         if report.result in {"key", "model"}:
             scope = _scopes(candidate)[report.result == "model"]
             return condition.refused(c, scope, error, settings.out_of_service_probe_s)
@@ -130,17 +148,59 @@ class MemoryGate:
                 self._conditions[candidate.provider] = c
                 continue
             refusal = self.counters.refusal(candidate.limits, ask.limits)
+            w = c.windows.get(candidate.target) if self._adapts(candidate) else None
+            scope = window.scope_of(candidate.target)
+            if refusal is None and window.is_full(w, self.counters.in_flight(scope)):
+                refusal = Reason.LIMIT_REACHED, self.counters.busy_until, "concurrency"
             if refusal is not None:
                 blocks.append(Block(candidate.provider, *refusal))
                 self._conditions[candidate.provider] = self._unused(c, candidate, ask.permit)
                 continue
             self.counters.take(candidate.limits, ask.limits)
+            if w is not None:
+                self.counters.take_call(scope)
             scopes = [scope for scope in _scopes(candidate) if scope in c.refusals]
             for scope in scopes:
                 c = condition.probed(c, scope, now, settings.out_of_service_probe_s)
             self._conditions[candidate.provider] = c
             return Verdict(n, after.generation, admission.probe or bool(scopes), tuple(blocks))
         return Verdict(-1, blocks=tuple(blocks))
+
+    # windows
+
+    def _adapts(self, candidate: Candidate) -> bool:
+        return self._adaptive and not limits_calls(candidate.limits)
+
+    def _bears(self, c: Condition, candidate: Candidate, at: float) -> bool:
+        w = c.windows.get(candidate.target)
+        return self._adapts(candidate) and window.bears(
+            w, at=at, answered_at=c.answered_at, latency_s=c.latency_s
+        )
+
+    def _adapted(self, c: Condition, report: Report, at: float) -> Condition:
+        if not self._adapts(report.candidate):
+            return c
+        target, w = report.candidate.target, c.windows.get(report.candidate.target)
+        scope = window.scope_of(target)
+        in_flight = self.counters.in_flight(scope) + self._back[target]
+        after = w
+        if report.result == "limited" or (report.result == "failed" and report.code in window.TIMEOUTS):
+            after = window.cut(w, at=at, in_flight=in_flight, latency_s=c.latency_s)
+        elif w is not None and report.result == "answered":
+            senders = self.counters.senders(scope)
+            after = window.answered(w, at=at, in_flight=in_flight, senders=senders, latency_s=c.latency_s)
+        kept = {name: known for name, known in c.windows.items() if name != target}
+        return msgspec.structs.replace(c, windows=kept if after is None else {**kept, target: after})
+
+    def _windowless(self) -> Callable[[str], bool]:
+        """Calls are counted by target only where there is a window."""
+        counted = {
+            window.scope_of(target)
+            for c in self._conditions.values()
+            for target in c.windows
+            if self._adaptive
+        }
+        return lambda scope: scope.startswith("w:") and scope not in counted
 
     @staticmethod
     def _unused(c: Condition, candidate: Candidate, permit: str) -> Condition:
@@ -173,7 +233,7 @@ class MemoryGate:
             since = (c.drain_since or now) if action == "drain" else 0.0
             c = msgspec.structs.replace(c, disabled=action != "enable", drain_since=since)
         if action == "enable":
-            c = msgspec.structs.replace(c, refusals={}, cool_downs={})
+            c = msgspec.structs.replace(c, refusals={}, cool_downs={}, windows={})
         for name in [target] if target else list(c.breakers) or [provider]:
             before = c.breakers.get(name, _NEW)
             c = self._with(c, provider, name, before, _forced(before, action, settings, now))

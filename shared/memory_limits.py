@@ -1,6 +1,6 @@
 """What has been taken of the limits, in memory: the twin of `lua/_limits.lua`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from shared.limits import BUSY_S, BUSY_SPREAD_S, SILENT_S, Limit, Limits, free_at, taken
 from shared.reasons import Reason
@@ -15,19 +15,20 @@ class Counters:
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, str], float] = {}
         self._flights: dict[str, dict[str, tuple[int, float]]] = {}
-        self._sender, self._now, self._busy_until = "", 0.0, 0.0
+        self._sender, self._now, self.busy_until = "", 0.0, 0.0
         self._own: dict[str, int] = {}
 
     def begin(self, sender: str, held: Mapping[str, int], *, now: float, spread: float) -> None:
         """`held` is the sender's own count of its calls in flight, by scope: what is not in it is none."""
         self._sender, self._now, self._own = sender, now, dict(held)
-        self._busy_until = now + BUSY_S + BUSY_SPREAD_S * spread
+        self.busy_until = now + BUSY_S + BUSY_SPREAD_S * spread
 
-    def end(self) -> None:
+    def end(self, passed_over: Callable[[str], bool]) -> None:
+        """The sender's calls are kept, but for scopes that nobody asks about."""
         for flight in self._flights.values():
             flight.pop(self._sender, None)
         for scope, n in self._own.items():
-            if n:
+            if n and not passed_over(scope):
                 self._flights.setdefault(scope, {})[self._sender] = (n, self._now)
 
     def refusal(self, *several: Limits | None) -> Refusal | None:
@@ -46,7 +47,7 @@ class Counters:
     def _until(self, limit: Limit) -> float | None:
         if limit.kind == "concurrency":
             free = self.in_flight(limit.scope) + limit.amount <= limit.ceiling
-            return None if free else self._busy_until
+            return None if free else self.busy_until
         number = self._numbers.get((limit.kind, limit.scope), 0.0)
         if limit.kind == "money":
             return None if number + limit.amount <= limit.ceiling else 0.0
@@ -55,9 +56,15 @@ class Counters:
 
     def in_flight(self, scope: str) -> int:
         """Calls of all senders that are heard of, this exchange's grants included."""
-        others = self._flights.get(scope, {}).items()
-        alive = sum(n for sender, (n, at) in others if sender != self._sender and at + SILENT_S > self._now)
-        return alive + self._own.get(scope, 0)
+        return sum(self._others(scope)) + self._own.get(scope, 0)
+
+    def senders(self, scope: str) -> int:
+        """How many have calls there, this one included."""
+        return len(self._others(scope)) + 1
+
+    def _others(self, scope: str) -> list[int]:
+        flight = self._flights.get(scope, {}).items()
+        return [n for sender, (n, at) in flight if sender != self._sender and at + SILENT_S > self._now]
 
     def spent(self, scope: str) -> float:
         return self._numbers.get(("money", scope), 0.0)
@@ -65,9 +72,12 @@ class Counters:
     def take(self, *several: Limits | None) -> None:
         for limit in _all(several):
             if limit.kind == "concurrency":
-                self._own[limit.scope] = self._own.get(limit.scope, 0) + 1
+                self.take_call(limit.scope)
             else:
                 self._add(limit, limit.amount)
+
+    def take_call(self, scope: str) -> None:
+        self._own[scope] = self._own.get(scope, 0) + 1
 
     def settle(self, used: Mapping[str, float] | None, *several: Limits | None) -> None:
         """After the call: what was used takes the place of the estimate, as far as it is known."""

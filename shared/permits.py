@@ -17,7 +17,8 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.gate import Ask, Block, Candidate, Change, Gate, Report, Result, Verdict, result_of
-from shared.limits import Limits
+from shared.limits import Limits, limits_calls
+from shared.window import scope_of
 
 
 class Permit(msgspec.Struct, frozen=True):
@@ -41,7 +42,8 @@ class Permit(msgspec.Struct, frozen=True):
     def scopes(self) -> list[str]:
         """Where it counts as a call in flight."""
         both = (*(self.candidate.limits or ()), *(self.limits or ()))
-        return [limit.scope for limit in both if limit.kind == "concurrency"]
+        found = [limit.scope for limit in both if limit.kind == "concurrency"]
+        return found if limits_calls(self.candidate.limits) else [*found, scope_of(self.candidate.target)]
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -1,15 +1,15 @@
 """The gate on Redis or Valkey: one script call for any number of asks and reports, and Redis' own TIME the only clock."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import redis
 
-from shared import breaker, condition, limits
+from shared import breaker, condition, limits, window
 from shared.catalogue import Breaker
 from shared.condition import Condition
-from shared.gate import Action, Ask, Change, Exchanged, Report, Seen
+from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen
 from shared.keys import Keys
 from shared.redis_client import store_errors
 from shared.scripts import Scripts
@@ -32,6 +32,16 @@ _NUMBERS = {
     "busy_s": limits.BUSY_S,
     "busy_spread_s": limits.BUSY_SPREAD_S,
     "money_kept_s": limits.MONEY_KEPT_S,
+    "window_cut": window.CUT,
+    "window_slow_cut": window.SLOW_CUT,
+    "window_slow": window.SLOW,
+    "window_best_drift": window.BEST_DRIFT,
+    "window_nearly_full": window.NEARLY_FULL,
+    "window_generous": window.GENEROUS,
+    "window_counting_s": window.COUNTING_S,
+    "window_least_s": window.LEAST_S,
+    "window_recently_s": window.RECENTLY_S,
+    "window_timeouts": dict.fromkeys(sorted(window.TIMEOUTS), True),
     **_WAKING,
 }
 
@@ -57,7 +67,7 @@ class RedisGate:
         sender: str,
         serial: int,
         spread: float,
-        held: Mapping[str, int] | None = None,
+        flight: Flight = ON_THE_GROUND,
     ) -> Exchanged:
         raw = self._run(
             "gate",
@@ -67,7 +77,8 @@ class RedisGate:
             sender=sender,
             serial=serial,
             spread=spread,
-            **({"held": {scope: n for scope, n in held.items() if n}} if held else {}),
+            **({"held": {scope: n for scope, n in flight.held.items() if n}} if flight.held else {}),
+            **({"adaptive": True} if flight.adaptive else {}),
             **_NUMBERS,
         )
         return _exchanged.decode(raw)

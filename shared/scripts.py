@@ -23,7 +23,7 @@ _BEFORE_FLAGS = "redis.call('DEL', ARGV[1] .. ':none')\n"
 """Redis checks its memory before a script's first write only, so there one that needs none comes first."""
 
 
-_BESIDES = {"gate": ("_limits",)}
+_BESIDES = {"gate": ("_limits", "_window")}
 
 
 @cache

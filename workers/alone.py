@@ -11,7 +11,7 @@ import msgspec
 from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
-from shared.gate import Ask, Block, Candidate, Exchanged, Report
+from shared.gate import Ask, Block, Candidate, Exchanged, Flight, Report
 from shared.limits import Limit, Limits
 from shared.logs import get_logger
 from shared.memory_gate import MemoryGate
@@ -126,7 +126,7 @@ class Alone:
                 sender="alone",
                 serial=next(self._serials),
                 spread=0.0,
-                held=held,
+                flight=Flight(dict(held)),
             )
         found = permit_of(asked, told.verdicts[0])
         if isinstance(found, Permit):

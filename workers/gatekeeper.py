@@ -17,7 +17,7 @@ import msgspec
 
 from shared.catalogue import Breaker
 from shared.errors import StoreUnavailableError
-from shared.gate import Ask, Block, Candidate, Change, Exchanged, Gate, Report
+from shared.gate import Ask, Block, Candidate, Change, Exchanged, Flight, Gate, Report
 from shared.limits import Limits
 from shared.logs import get_logger
 from shared.permits import UNUSED, Ending, Permit, permit_of, report_of
@@ -65,11 +65,16 @@ class Gatekeeper:
         holder: str,
         *,
         places: int = 0,
+        adaptive: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`places`: how many calls at most wait here for a limit, a moment each, before they are refused."""
+        """`places`: how many calls at most wait here for a limit, a moment each, before they are refused.
+
+        `adaptive`: whether the gate is to find out how many calls at a time a provider bears.
+        """
         self._gate = gate
         self._settings = settings
         self._holder = holder
+        self._adaptive = adaptive
         self._heard: Callable[[Sequence[Change]], None] = lambda _: None
         self._serial = 0
         self._permits = itertools.count(1)
@@ -104,9 +109,11 @@ class Gatekeeper:
         return 0.0 if since is None else time.monotonic() - since
 
     def held(self) -> dict[str, int]:
-        """Calls under way, by the scope of a limit for their number."""
+        """Calls under way, by the scope of a limit for their number, or of a window."""
+        adaptive = self._adaptive()
         with self._lock:
-            return {scope: n for scope, n in self._held.items() if n > 0}
+            found = {scope: n for scope, n in self._held.items() if n > 0}
+        return found if adaptive else {scope: n for scope, n in found.items() if not scope.startswith("w:")}
 
     def in_flight(self) -> dict[str, int]:
         """Calls under way, by provider."""
@@ -247,7 +254,7 @@ class Gatekeeper:
                 sender=self._holder,
                 serial=self._serial,
                 spread=random.random(),
-                held=self.held(),
+                flight=Flight(self.held(), self._adaptive()),
             )
         except StoreUnavailableError as exc:
             self._alone.begin(exc.message, self.held())

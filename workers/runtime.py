@@ -54,7 +54,11 @@ class Runtime:
         brief = connect(settings.redis, role="gate", max_connections=4)  # calls wait for it before they begin
         gate = RedisGate(brief, settings.key_prefix)
         self._gatekeeper = Gatekeeper(
-            gate, lambda: self._fleet.current.breaker, self._holder, places=settings.concurrency // 2
+            gate,
+            lambda: self._fleet.current.breaker,
+            self._holder,
+            places=settings.concurrency // 2,
+            adaptive=lambda: self._fleet.current.adaptive_concurrency,
         )
         self._upstreams = Upstreams(lambda: self._fleet.current, self._transport, gate, self._gatekeeper)
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)

@@ -1,8 +1,9 @@
 -- Stands before gate, behind _gate: the arithmetic of shared/limits.py and shared/memory_limits.py, word for word.
 -- Rates and money are one number each; calls in flight a hash for each scope: sender -> its calls, and when it was heard of.
 local none = {}
+local busy_until = t + A.busy_s + A.busy_spread_s * A.spread
 local held = A.held or none
-local numbers, flights, own = {}, {}, {}
+local numbers, flights, heard, own = {}, {}, {}, {}
 
 local function number_key(limit) return P .. 'lm:' .. limit[2] .. ':' .. limit[1] end
 
@@ -19,7 +20,7 @@ end
 local function in_flight(scope)
   local others = flights[scope]
   if not others then
-    others = 0
+    others, heard[scope] = 0, 1
     local key = P .. 'fl:' .. scope
     local all = call('HGETALL', key)
     for i = 1, #all, 2 do
@@ -27,7 +28,7 @@ local function in_flight(scope)
       if tonumber(at) + A.silent_s <= t then
         call('HDEL', key, all[i])
       elseif all[i] ~= A.sender then
-        others = others + tonumber(n)
+        others, heard[scope] = others + tonumber(n), heard[scope] + 1
       end
     end
     flights[scope] = others
@@ -35,12 +36,15 @@ local function in_flight(scope)
   return others + (own[scope] or held[scope] or 0)
 end
 
+-- how many have calls there, this one included; after in_flight
+local function senders_of(scope) return heard[scope] end
+
 -- when the call may begin, nil where it may at once
 local function refused_until(limit)
   local kind, amount, ceiling = limit[2], limit[3], limit[4]
   if kind == 'concurrency' then
     if in_flight(limit[1]) + amount <= ceiling then return nil end
-    return t + A.busy_s + A.busy_spread_s * A.spread
+    return busy_until
   end
   local n = number_of(number_key(limit))
   if kind == 'money' then
@@ -77,10 +81,12 @@ local function add(limit, amount)
   numbers[key] = n
 end
 
+local function take_call(scope) own[scope] = (own[scope] or held[scope] or 0) + 1 end
+
 local function take(limits)
   for _, limit in ipairs(limits or none) do
     if limit[2] == 'concurrency' then
-      own[limit[1]] = (own[limit[1]] or held[limit[1]] or 0) + 1
+      take_call(limit[1])
     else
       add(limit, limit[3])
     end
@@ -95,10 +101,23 @@ local function settle_limits(limits, used)
   end
 end
 
+-- calls are counted by target (w:TARGET) only where there is a window; one that was not looked at is as it was
+local function is_counted(scope, was)
+  local target = string.match(scope, '^w:(.*)$')
+  if not target then return true end
+  local c = conditions[string.match(target, '^[^|]*')]
+  if not c then return was end
+  return A.adaptive and c.windows and c.windows[target]
+end
+
 -- the sender's own are told anew each time: what it had before and has no more goes. `before`: the scopes where it had some
 local function save_flights(key_of_sender, before)
-  for scope, n in pairs(held) do own[scope] = own[scope] or n end
-  for _, scope in ipairs(before and cjson.decode(before) or {}) do
+  local was = {}
+  for _, scope in ipairs(before and cjson.decode(before) or none) do was[scope] = true end
+  for scope, n in pairs(held) do
+    if is_counted(scope, was[scope]) then own[scope] = own[scope] or n end
+  end
+  for scope in pairs(was) do
     if not own[scope] then call('HDEL', P .. 'fl:' .. scope, A.sender) end
   end
   local scopes = {}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
---  silent_s, busy_s, busy_spread_s, money_kept_s, held = {scope = calls},
+--  silent_s, busy_s, busy_spread_s, money_kept_s, window_..., held = {scope = calls}, adaptive,
 --  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s}, ...},
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
 -- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
@@ -88,7 +88,7 @@ local function health(c, candidate, report, at)
   c.calls, c.failures, c.consecutive_failures = c.calls + 1, c.failures + 1, c.consecutive_failures + 1
   c.success_rate = ema(c.success_rate, 0)
   c.last_error = { code = report[5], message = report[6], at = at }
-  if result == 'limited' then cool(c, candidate[2], at, report[9]) end
+  if result == 'limited' and (report[9] >= 0 or not bears(c, candidate, at)) then cool(c, candidate[2], at, report[9]) end
   if result == 'key' or result == 'model' then
     local scope = scopes_of(candidate)[result == 'key' and 1 or 2]
     drop_forgotten(c, at)
@@ -112,6 +112,7 @@ local function learn(report)
   settle(b, at, report[1], report[3], report[4], report[5], A.spread)
   note(candidate[1], c, candidate[2], b, before)
   health(c, candidate, report, at)
+  adapt(c, candidate, report, at)
   if report[13] then rest(c, candidate[2], at + report[13]) end
   return charged
 end
@@ -142,12 +143,17 @@ local function judge(ask)
       note(candidate[1], c, candidate[2], b, before)
       if b.state == 'half-open' then changed[candidate[1]] = true end
       local full = granted and (candidate[6] or ask[3]) and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
+      local w = granted and window_of(c, candidate)
+      if w and not full and not limits_calls(candidate) and window_full(w, candidate[2]) then
+        full = { candidate[1], 'limit_reached', busy_until, 'concurrency' }
+      end
       if full then
         b.probes[ask[1]] = nil  -- the breaker let it, a limit did not: a probe is not spent on it
         blocks[#blocks + 1] = full
       elseif granted then
         take(candidate[6])
         take(ask[3])
+        if w then take_call('w:' .. candidate[2]) end
         for _, scope in ipairs(next(c.refusals) and scopes_of(candidate) or {}) do
           if c.refusals[scope] then
             c.refusals[scope].probe_at = t + S.out_of_service_probe_s

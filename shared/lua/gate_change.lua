@@ -7,7 +7,7 @@ if A.action == 'enable' or A.action == 'disable' or A.action == 'drain' then
   c.drain_since = A.action == 'drain' and (c.drain_since or t) or nil
 end
 if A.action == 'enable' then
-  c.refusals, c.cool_downs = {}, {}
+  c.refusals, c.cool_downs, c.windows = {}, {}, nil
   woken[A.provider] = true
 end
 if A.action == 'wake' then woken[A.provider] = true end

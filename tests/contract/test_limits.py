@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import redis
@@ -9,13 +10,14 @@ from support.gates import Timed, memory_gate, valkey_gate
 
 from shared.breaker import State
 from shared.catalogue import Breaker
-from shared.gate import Ask, Candidate, Exchanged, Report, Verdict
+from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Verdict
 from shared.limits import SILENT_S, Limit, Limits
 from shared.reasons import Reason
 
 _serials = itertools.count(1)
 SETTINGS = Breaker()
 RPM = Limit("p:a", "rpm", 1, 600)
+PLAIN = Candidate("a", "a", "k1", "m")
 CALLS = Limit("p:a", "concurrency", 1, 3)
 
 
@@ -41,6 +43,7 @@ class Fleet:
         reports: tuple[Report, ...] = (),
         sender: str = "s",
         held: Mapping[str, int] | None = None,
+        adaptive: bool = False,
         serial: int = 0,
     ) -> Exchanged:
         return self.timed.gate.exchange(
@@ -50,7 +53,7 @@ class Fleet:
             sender=sender,
             serial=serial or next(_serials),
             spread=0.5,
-            held=held,
+            flight=Flight(dict(held or {}), adaptive),
         )
 
     def ask(self, *candidates: Candidate, limits: Limits = (), **more: object) -> Verdict:
@@ -226,12 +229,48 @@ def test_of_several_limits_money_is_told_first_and_then_the_longest(fleet: Fleet
     assert refusal(fleet.ask(at(spent, RPM), limits=(slow,))) == (Reason.BUDGET_SPENT, "money")
 
 
+def test_a_fleet_narrows_its_window_after_429s_and_goes_on(fleet: Fleet) -> None:
+    limited = Report("x", PLAIN, 0, "limited", "rate_limited")
+
+    def tells(report: Report, *senders: tuple[str, int]) -> None:
+        for sender, n in senders:
+            fleet.exchange(reports=(report,), sender=sender, held={"w:a": n}, adaptive=True)
+
+    tells(Report("x", PLAIN, 0, "answered", duration_s=1.0), ("one", 5))
+    tells(limited, ("one", 5))  # from now on calls are counted
+    fleet.timed.pass_time(1.01)
+    tells(Report("x", PLAIN, 0, "answered", duration_s=1.0), ("one", 5), ("two", 5))
+    tells(limited, ("two", 4))  # 5 + 4, and the one that it was
+    window = fleet.timed.gate.look(["a"])[1][0].condition.windows["a"]
+    assert window.size == pytest.approx(7.0)
+    assert fleet.timed.gate.look(["a"])[1][0].condition.cool_downs == {}
+    held: dict[str, Any] = {"sender": "one", "adaptive": True}
+    assert [fleet.ask(PLAIN, held={"w:a": n}, **held).choice for n in (1, 2, 3)] == [0, 0, -1]
+    assert refusal(fleet.ask(PLAIN, held={"w:a": 3}, **held)) == (Reason.LIMIT_REACHED, "concurrency")
+    assert fleet.ask(at(CALLS), held={"w:a": 3}, **held).choice == 0  # it has a limit of its own
+    assert fleet.ask(PLAIN, held={"w:a": 3}, sender="one").choice == 0  # not adaptive
+
+
+def test_a_429_cools_down_where_nobody_is_answered(fleet: Fleet) -> None:
+    fleet.exchange(reports=(Report("x", PLAIN, 0, "limited"),), adaptive=True)
+    verdict = fleet.ask(PLAIN, adaptive=True)
+    assert verdict.blocks[0].reason is Reason.RATE_LIMITED
+
+
+def test_a_provider_that_answers_has_no_calls_counted(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url)
+    fleet = Fleet(timed)
+    assert fleet.ask(PLAIN, held={"w:a": 5}, adaptive=True).choice == 0
+    fleet.exchange(reports=(Report("x", PLAIN, 0, "answered"),), held={"w:a": 5}, adaptive=True)
+    with redis.Redis.from_url(valkey_url) as client:
+        assert not client.keys(f"{timed.prefix}:fl:*")
+
+
 def test_asks_without_limits_leave_nothing_about_them(valkey_url: str) -> None:
     timed = valkey_gate(valkey_url)
     fleet = Fleet(timed)
-    plain = Candidate("a", "a", "k1", "m")
-    assert fleet.ask(plain).choice == 0
-    fleet.tell(plain, None)
+    assert fleet.ask(PLAIN).choice == 0
+    fleet.tell(PLAIN, None)
     with redis.Redis.from_url(valkey_url) as client:
         assert not client.keys(f"{timed.prefix}:lm:*")
         assert not client.keys(f"{timed.prefix}:fl:*")

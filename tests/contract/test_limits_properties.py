@@ -7,11 +7,12 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.gates import Timed, memory_gate, valkey_gate
 
 from shared.catalogue import Breaker
-from shared.gate import Ask, Candidate, Exchanged, Report, Verdict
+from shared.condition import Condition
+from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Result, Verdict
 from shared.limits import SILENT_S, Limit, Limits
 
 SETTINGS = Breaker(failure_threshold=3, reset_timeout_s=5)
@@ -25,6 +26,17 @@ def limits(*, rpm: bool, tpm: float, calls: bool) -> Limits:
     found += [Limit(SCOPE, "tpm", tpm, TPM)] if tpm else []
     found += [Limit(SCOPE, "concurrency", 1.0, CALLS)] if calls else []
     return tuple(found)
+
+
+ENDINGS: tuple[tuple[Result, str, float], ...] = (
+    ("answered", "", 0.1),
+    ("answered", "", 0.1),
+    ("answered", "", 2.0),
+    ("limited", "rate_limited", 0.1),
+    ("failed", "request_timeout", 3.0),
+    ("failed", "provider_failed", 0.1),
+    ("nothing", "", 0.1),
+)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -52,6 +64,7 @@ class Machine(RuleBasedStateMachine):
         self.calls: dict[str, list[Call]] = {sender: [] for sender in SENDERS}
         self.heard: dict[str, float] = {}
         self.was_silent = False
+        self.adaptive = False
         self.begun: list[float] = []
         self.booked = 0.0
 
@@ -59,9 +72,13 @@ class Machine(RuleBasedStateMachine):
     def now(self) -> float:
         return self.timed[0].now()
 
+    @initialize(adaptive=st.booleans())
+    def begin(self, *, adaptive: bool) -> None:
+        self.adaptive = adaptive
+
     def held(self, sender: str) -> dict[str, int]:
         n = sum(call.counted for call in self.calls[sender])
-        return {SCOPE: n} if n else {}
+        return {SCOPE: n, "w:a": len(self.calls[sender]) - n}
 
     def exchange(
         self, sender: str, asks: list[Ask], reports: list[Report], *, twice: bool = False
@@ -76,7 +93,7 @@ class Machine(RuleBasedStateMachine):
                     sender=sender,
                     serial=serial,
                     spread=0.25,
-                    held=self.held(sender),
+                    flight=Flight(self.held(sender), self.adaptive),
                 )
                 for t in self.timed
             ]
@@ -121,11 +138,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         sender=st.sampled_from(SENDERS),
-        result=st.sampled_from(["answered", "answered", "failed", "nothing"]),
+        how=st.sampled_from(ENDINGS),
         share=st.sampled_from([None, 0.0, 0.5, 1.0, 1.5]),
         most=st.integers(1, 4),
     )
-    def end(self, sender: str, result: Any, share: float | None, most: int) -> None:
+    def end(self, sender: str, how: tuple[Result, str, float], share: float | None, most: int) -> None:
         ended, self.calls[sender] = self.calls[sender][:most], self.calls[sender][most:]
         reports = []
         for call in ended:
@@ -138,7 +155,16 @@ class Machine(RuleBasedStateMachine):
                 }
                 self.booked += sum((share - 1) * x.amount for x in call.all_limits if x.kind == "money")
             reports.append(
-                Report(call.permit, call.candidate, call.generation, result, limits=call.limits, used=used)
+                Report(
+                    call.permit,
+                    call.candidate,
+                    call.generation,
+                    how[0],
+                    how[1],
+                    duration_s=how[2],
+                    limits=call.limits,
+                    used=used,
+                )
             )
         self.exchange(sender, [], reports)
 
@@ -160,6 +186,14 @@ class Machine(RuleBasedStateMachine):
         """Of those senders that are heard of; one that was silent may have been forgotten."""
         alive = [s for s in SENDERS if self.heard.get(s, 0.0) + SILENT_S > self.now]
         assert sum(call.counted for s in alive for call in self.calls[s]) <= CALLS or self.was_silent
+
+    @invariant()
+    def all_see_the_same_windows(self) -> None:
+        looks = [t.gate.look(["a"])[1][0].condition for t in self.timed]
+        for c in looks:
+            assert self.adaptive or not c.windows
+            assert _windows(c) == _windows(looks[0])
+            assert sorted(c.cool_downs) == sorted(looks[0].cool_downs)
 
     @invariant()
     def note_silence(self) -> None:
@@ -187,11 +221,16 @@ class Machine(RuleBasedStateMachine):
     def all_free(self) -> None:
         """Nothing has leaked: as many calls as ever may begin."""
         for t in self.timed:
+            t.gate.change("a", "enable", settings=SETTINGS)
             t.gate.change("a", "close", settings=SETTINGS)
         own = limits(rpm=False, tpm=0, calls=True)
         asks = [Ask(f"z{n}", (Candidate("a", "a", "k", "m", "", own),)) for n in range(6)]
         told = self.exchange("one", asks, [])
         assert sum(v.choice == 0 for v in told.verdicts) == CALLS
+
+
+def _windows(c: Condition) -> Any:
+    return {name: (round(w.size, 6), round(w.cut_at, 4), round(w.best_s, 6)) for name, w in c.windows.items()}
 
 
 def _rounded(told: Exchanged) -> Any:

@@ -24,7 +24,7 @@ import redis
 from shared import redis_gate
 from shared.catalogue import Breaker
 from shared.errors import ProviderFailedError, RequestRefusedError
-from shared.gate import Ask, Candidate, Change, Exchanged, Report, Seen, Verdict
+from shared.gate import Ask, Candidate, Change, Exchanged, Flight, Report, Seen, Verdict
 from shared.limits import Limit
 from shared.permits import DirectDoorman
 from shared.redis_client import connect
@@ -161,7 +161,7 @@ class _Caller:
             sender=self._name,
             serial=serial,
             spread=0.0,
-            held={"p:a": self._held},
+            flight=Flight({"p:a": self._held}),
         )
 
     def log(self) -> Log:

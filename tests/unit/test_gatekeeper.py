@@ -45,7 +45,7 @@ class Server(MemoryGate):
             raise StoreUnavailableError("away")
         self.sizes.append((len(asks), len(reports)))
         self.reports += reports
-        self.held.append(more["held"])
+        self.held.append(more["flight"].held)
         return super().exchange(asks, reports, **more)
 
 
