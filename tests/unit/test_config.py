@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import Catalogue, Price, Provider, find_file, fleet_path, load_catalogue
+from shared.catalogue import Catalogue, Limits, Price, Provider, find_file, fleet_path, load_catalogue
 from shared.config import load_settings
 from shared.errors import ConfigError
 from shared.prices import of_price, tariff_of
@@ -157,3 +157,16 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path) -> None:
 def test_a_catalogue_needs_a_provider() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Catalogue(providers=())
+
+
+def test_limits_are_each_optional_and_at_least_one(tmp_path: Path) -> None:
+    head = "providers:\n  - {id: a, endpoint: 'http://a', limits: "
+    loaded = load_catalogue(write(tmp_path, head + "{rpm: 600}}\nadaptive_concurrency: false\n"))
+    assert loaded.providers[0].limits == Limits(rpm=600)
+    assert (loaded.adaptive_concurrency, Catalogue(providers=loaded.providers).adaptive_concurrency) == (
+        False,
+        True,
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_catalogue(write(tmp_path, head + "{rpm: 0, tpm: -1, calls: 3}}"))
+    assert len(caught.value.faults) == 3
