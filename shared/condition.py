@@ -16,6 +16,9 @@ ALPHA = 0.1
 
 COOL_DOWN_S = 0.5
 MAX_COOL_DOWN_S = 30.0
+MOST_REST_S = 60.0
+"""A 5xx with `Retry-After` rests its provider no longer than this: it may be one request's trouble."""
+
 """For a 429 that does not say how long: `min(0.5 x 2^n, 30)` for the n-th in a row."""
 
 
@@ -58,6 +61,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     consecutive_failures: int = 0
     success_rate: float = 1.0
     latency_s: float = 0.0
+    latest_s: float = 0.0
+    per_token_s: float = 0.0
     answered_at: float = 0.0
     last_error: LastError | None = None
     breakers: dict[str, Circuit] = {}
@@ -80,14 +85,19 @@ def model_of(scope: str) -> str | None:
     return name.rpartition("@")[0] if kind == "model" else None
 
 
-def answered(c: Condition, *, duration_s: float, at: float) -> Condition:
+def answered(c: Condition, *, duration_s: float, at: float, output_tokens: int = 0) -> Condition:
+    """`output_tokens`: 0 where the provider did not tell; the pace is of calls as a whole, prompt and queue included."""
     first = c.answered_at == 0.0
+    pace_s = duration_s / output_tokens if output_tokens else 0.0
+    per_token_s = _ema(c.per_token_s, pace_s) if c.per_token_s and pace_s else pace_s or c.per_token_s
     return msgspec.structs.replace(
         c,
         calls=c.calls + 1,
         consecutive_failures=0,
         success_rate=_ema(c.success_rate, 1.0),
         latency_s=duration_s if first else _ema(c.latency_s, duration_s),
+        latest_s=duration_s,
+        per_token_s=per_token_s,
         answered_at=max(c.answered_at, at),
     )
 
@@ -120,19 +130,21 @@ def refused(c: Condition, scope: str, error: LastError, probe_every_s: float) ->
     return msgspec.structs.replace(c, refusals={**c.refusals, scope: refusal})
 
 
-def probed(c: Condition, scope: str, now: float, probe_every_s: float) -> Condition:
-    """One job tries it now; the next may in `probe_every_s`."""
-    refusal = msgspec.structs.replace(c.refusals[scope], probe_at=now + probe_every_s)
+def probed(c: Condition, scope: str, now: float, lease_s: float) -> Condition:
+    """One job tries it now. The next may when that one's lease ends, should it die; else in a whole period from its refusal."""
+    refusal = msgspec.structs.replace(c.refusals[scope], probe_at=now + lease_s)
     return msgspec.structs.replace(c, refusals={**c.refusals, scope: refusal})
 
 
-def reinstated(c: Condition, scopes: tuple[str, ...], now: float, probe_every_s: float) -> Condition:
+def reinstated(
+    c: Condition, scopes: tuple[str, ...], *, began: float, now: float, probe_every_s: float
+) -> Condition:
+    """After a call that shows that these are served again. One that began before the refusal shows nothing."""
     if not c.refusals:
         return c
     c = _without_forgotten(c, now, probe_every_s)
-    return msgspec.structs.replace(
-        c, refusals={scope: refusal for scope, refusal in c.refusals.items() if scope not in scopes}
-    )
+    kept = {name: r for name, r in c.refusals.items() if name not in scopes or r.since > began}
+    return msgspec.structs.replace(c, refusals=kept)
 
 
 def _without_forgotten(c: Condition, now: float, probe_every_s: float) -> Condition:

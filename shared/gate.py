@@ -19,8 +19,9 @@ from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, Rat
 from shared.limits import Limits
 from shared.reasons import Reason
 
-Result = Literal["answered", "failed", "limited", "key", "model", "nothing"]
-"""What a call says of its provider; `nothing` where it was cancelled, or the request itself was refused."""
+Result = Literal["answered", "slow", "failed", "limited", "key", "model", "nothing"]
+"""What a call says of its provider; `slow`: it answered, but to the breaker that is a failure; `nothing` where it was
+cancelled, or the request itself was refused."""
 
 Action = Literal["enable", "disable", "drain", "open", "close", "half_open", "wake"]
 
@@ -74,6 +75,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     limits: Limits | None = None
     used: dict[str, float] | None = None
     rest_s: float | None = None
+    output_tokens: int = 0
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
@@ -109,12 +111,16 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Exchanged(msgspec.Struct, frozen=True, array_like=True):
-    """`charged`, for each report: False where the call was a probe, or under way when the breaker opened. `now`: the store's time."""
+    """`charged`, for each report: False where the call was a probe, or under way when the breaker opened. `now`: the store's time.
+
+    `conditions`: of the providers of which the exchange has changed something, by id.
+    """
 
     now: float
     verdicts: tuple[Verdict, ...]
     charged: tuple[bool, ...]
     changes: tuple[Change, ...]
+    conditions: tuple[tuple[str, Condition], ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -169,6 +175,10 @@ class Gate(Protocol):
         """The store's time, and the providers as they are."""
         ...
 
+    def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
+        """Of those that something is known of."""
+        ...
+
 
 def candidate_of(
     provider: Provider, model: str, key: str, settings: Breaker, limits: Limits | None = None
@@ -192,7 +202,7 @@ def result_of(error: ProviderError | None, duration_s: float, settings: Breaker)
     """What counts: timeouts, connection errors, 5xx, 529, and answers slower than `slow_call_s`."""
     if error is None:
         slow = settings.slow_call_s is not None and duration_s > settings.slow_call_s
-        return "failed" if slow else "answered"
+        return "slow" if slow else "answered"
     if error.counts_against_breaker:
         return "failed"
     if isinstance(error, RateLimitedError):

@@ -9,7 +9,16 @@ from shared import breaker, condition, window
 from shared.breaker import Circuit, Ended, State
 from shared.catalogue import Breaker
 from shared.clock import Clock
-from shared.condition import SLOT_S, SLOTS, WINDOW_S, Condition, LastError, key_scope, model_scope
+from shared.condition import (
+    MOST_REST_S,
+    SLOT_S,
+    SLOTS,
+    WINDOW_S,
+    Condition,
+    LastError,
+    key_scope,
+    model_scope,
+)
 from shared.gate import (
     ON_THE_GROUND,
     Action,
@@ -40,6 +49,7 @@ class MemoryGate:
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
         self._senders: dict[str, tuple[int, Exchanged]] = {}
         self._changes: list[Change] = []
+        self._touched: set[str] = set()
         self.counters = Counters()
         self._adaptive = False
         self._back: Counter[str] = Counter()
@@ -58,13 +68,14 @@ class MemoryGate:
         last = self._senders.get(sender)
         if last is not None and last[0] == serial:
             return last[1]
-        now, self._changes = self._now(), []
+        now, self._changes, self._touched = self._now(), [], set()
         self.counters.begin(sender, flight.held, now=now, spread=spread)
         self._adaptive, self._back = flight.adaptive, Counter(r.candidate.target for r in reports)
         charged = tuple(self._learn(report, settings, now, spread) for report in reports)
         verdicts = tuple(self._judge(ask, settings, now) for ask in asks)
         self.counters.end(self._windowless())
-        told = Exchanged(now, verdicts, charged, tuple(self._changes))
+        touched = tuple((name, self._conditions[name]) for name in sorted(self._touched))
+        told = Exchanged(now, verdicts, charged, tuple(self._changes), touched)
         self._senders[sender] = (serial, told)
         return told
 
@@ -94,35 +105,44 @@ class MemoryGate:
         if report.rest_s is not None:
             c = condition.rested(c, candidate.target, at + report.rest_s)
         self._conditions[candidate.provider] = c
+        self._touched.add(candidate.provider)
         return charged
 
     def _health(self, c: Condition, report: Report, settings: Breaker, at: float, now: float) -> Condition:
         candidate = report.candidate
         if report.result == "nothing":
             return c
-        if report.result == "answered":
+        if report.result in _ANSWERED:
             self._count(report, at)
-            c = condition.answered(c, duration_s=report.duration_s, at=at)
+            c = condition.answered(c, duration_s=report.duration_s, at=at, output_tokens=report.output_tokens)
             c = condition.warmed(c, candidate.target, now)
-            return condition.reinstated(c, _scopes(candidate), at, settings.out_of_service_probe_s)
+            return _reinstated(c, report, settings, at, _scopes(candidate))
         if report.result == "model" and not candidate.model:  # only this job's name was not known there
             return c
         self._count(report, at)
-        error = LastError(code=report.code, message=report.message, at=at)
-        c = condition.failed(c, error)
+        c = condition.failed(c, LastError(code=report.code, message=report.message, at=at))
+        return self._refused(c, report, settings, at)
+
+    def _refused(self, c: Condition, report: Report, settings: Breaker, at: float) -> Condition:
+        """What keeps calls away after this one."""
+        candidate = report.candidate
+        wait_s = report.retry_after_s if report.retry_after_s >= 0 else None
+        if report.result == "failed":
+            return (
+                c if wait_s is None else condition.rested(c, candidate.target, at + min(wait_s, MOST_REST_S))
+            )
+        if report.result != "key":  # the key was taken
+            c = _reinstated(c, report, settings, at, (key_scope(candidate.key),))
         if report.result == "limited":
-            wait_s = report.retry_after_s if report.retry_after_s >= 0 else None
             bears = wait_s is None and self._bears(c, candidate, at)
             return c if bears else condition.cooled(c, candidate.target, now=at, retry_after_s=wait_s)
-        if report.result in {"key", "model"}:
-            scope = _scopes(candidate)[report.result == "model"]
-            return condition.refused(c, scope, error, settings.out_of_service_probe_s)
-        return c
+        scope, error = _scopes(candidate)[report.result == "model"], c.last_error
+        return c if error is None else condition.refused(c, scope, error, settings.out_of_service_probe_s)
 
     def _count(self, report: Report, at: float) -> None:
         slot = (report.candidate.provider, int(at // SLOT_S))
         answered, failed = self._counts.get(slot, (0, 0))
-        good = report.result == "answered"
+        good = report.result in _ANSWERED
         self._counts[slot] = (answered + good, failed + (not good))
         if good:
             buckets = self._slots.setdefault(slot, {})
@@ -141,6 +161,8 @@ class MemoryGate:
             before = c.breakers.get(candidate.target, _NEW)
             after, admission = breaker.admit(before, settings, now=now, permit=ask.permit)
             c = self._with(c, candidate.provider, candidate.target, before, after)
+            if after.state is State.HALF_OPEN:
+                self._touched.add(candidate.provider)
             if not admission.granted:
                 probing = after.state is State.HALF_OPEN
                 reason = Reason.BREAKER_PROBING if probing else Reason.BREAKER_OPEN
@@ -160,8 +182,12 @@ class MemoryGate:
             if w is not None:
                 self.counters.take_call(scope)
             scopes = [scope for scope in _scopes(candidate) if scope in c.refusals]
+            if scopes:
+                self._touched.add(candidate.provider)
             for scope in scopes:
-                c = condition.probed(c, scope, now, settings.out_of_service_probe_s)
+                c = condition.probed(
+                    c, scope, now, min(settings.probe_lease_s, settings.out_of_service_probe_s)
+                )
             self._conditions[candidate.provider] = c
             return Verdict(n, after.generation, admission.probe or bool(scopes), tuple(blocks))
         return Verdict(-1, blocks=tuple(blocks))
@@ -186,7 +212,7 @@ class MemoryGate:
         after = w
         if report.result == "limited" or (report.result == "failed" and report.code in window.TIMEOUTS):
             after = window.cut(w, at=at, in_flight=in_flight, latency_s=c.latency_s)
-        elif w is not None and report.result == "answered":
+        elif w is not None and report.result in _ANSWERED:
             senders = self.counters.senders(scope)
             after = window.answered(w, at=at, in_flight=in_flight, senders=senders, latency_s=c.latency_s)
         kept = {name: known for name, known in c.windows.items() if name != target}
@@ -244,6 +270,9 @@ class MemoryGate:
         now = self._now()
         return now, [self._seen(provider, now) for provider in providers]
 
+    def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
+        return {name: self._conditions[name] for name in providers if name in self._conditions}
+
     def _seen(self, provider: str, now: float) -> Seen:
         answered = failed = 0
         buckets: dict[int, int] = {}
@@ -256,7 +285,16 @@ class MemoryGate:
         return Seen(self.condition(provider), answered, failed, buckets)
 
 
-_FAILED = {"answered": False, "failed": True}
+_FAILED = {"answered": False, "slow": True, "failed": True}
+_ANSWERED = frozenset({"answered", "slow"})
+
+
+def _reinstated(
+    c: Condition, report: Report, settings: Breaker, at: float, scopes: tuple[str, ...]
+) -> Condition:
+    return condition.reinstated(
+        c, scopes, began=at - report.duration_s, now=at, probe_every_s=settings.out_of_service_probe_s
+    )
 
 
 def _scopes(candidate: Candidate) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import redis
 from shared import breaker, condition, limits, window
 from shared.catalogue import Breaker
 from shared.condition import Condition
-from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen
+from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen, Verdict
 from shared.keys import Keys
 from shared.redis_client import store_errors
 from shared.scripts import Scripts
@@ -26,6 +26,7 @@ _NUMBERS = {
     "alpha": condition.ALPHA,
     "cool_s": condition.COOL_DOWN_S,
     "most_cool_s": condition.MAX_COOL_DOWN_S,
+    "most_rest_s": condition.MOST_REST_S,
     "breaker_slots": breaker.SLOTS,
     "sender_ttl_s": SENDER_TTL_S,
     "silent_s": limits.SILENT_S,
@@ -45,7 +46,18 @@ _NUMBERS = {
     **_WAKING,
 }
 
-_exchanged = msgspec.msgpack.Decoder(Exchanged)
+
+class _Reply(msgspec.Struct, array_like=True):
+    """`Exchanged`, its conditions as JSON."""
+
+    now: float
+    verdicts: tuple[Verdict, ...]
+    charged: tuple[bool, ...]
+    changes: tuple[Change, ...]
+    conditions: tuple[tuple[str, str], ...]
+
+
+_exchanged = msgspec.msgpack.Decoder(_Reply)
 _changes = msgspec.msgpack.Decoder(list[Change])
 _condition = msgspec.json.Decoder(Condition)
 
@@ -81,7 +93,9 @@ class RedisGate:
             **({"adaptive": True} if flight.adaptive else {}),
             **_NUMBERS,
         )
-        return _exchanged.decode(raw)
+        told = _exchanged.decode(raw)
+        conditions = tuple((name, _condition.decode(found)) for name, found in told.conditions)
+        return Exchanged(told.now, told.verdicts, told.charged, told.changes, conditions)
 
     def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
         raw = self._run(
@@ -93,6 +107,13 @@ class RedisGate:
             **_WAKING,
         )
         return _changes.decode(raw)
+
+    def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
+        with store_errors():
+            rows = self._redis.mget([self._keys.provider(name) for name in providers]) if providers else []
+        return {
+            name: _condition.decode(row) for name, row in zip(providers, rows, strict=True) if row is not None
+        }
 
     def look(self, providers: Sequence[str]) -> tuple[float, list[Seen]]:
         with store_errors():

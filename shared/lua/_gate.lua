@@ -2,14 +2,17 @@
 -- A provider's condition is one JSON record (condition.Condition); its recent calls are a hash for each slot of time.
 local S = A.settings
 local t = now()
-local conditions, changed, changes, woken = {}, {}, {}, {}
+local conditions, changed, changes, woken, told = {}, {}, {}, {}, {}
+
+local function is_good(result) return result == 'answered' or result == 'slow' end
 
 local function condition_of(provider)
   local c = conditions[provider]
   if c then return c end
   local raw = call('GET', P .. 'pv:' .. provider)
   c = raw and cjson.decode(raw) or {
-    disabled = false, calls = 0, failures = 0, consecutive_failures = 0, success_rate = 1, latency_s = 0, answered_at = 0,
+    disabled = false, calls = 0, failures = 0, consecutive_failures = 0, success_rate = 1, latency_s = 0, latest_s = 0,
+    per_token_s = 0, answered_at = 0,
   }
   for _, map in ipairs({ 'breakers', 'cool_downs', 'refusals' }) do c[map] = c[map] or {} end
   conditions[provider] = c
@@ -99,11 +102,11 @@ local function too_many(b)
   return calls >= S.minimum_calls and failures >= S.failure_rate * calls
 end
 
--- `result`: answered, failed, or what says nothing
+-- `result`: answered, slow, failed, or what says nothing
 local function settle(b, at, permit, generation, result, reason, spread)
   b.probes[permit] = nil
-  if (result ~= 'answered' and result ~= 'failed') or generation ~= b.generation or b.state == 'open' then return end
-  local failed = result == 'failed'
+  local failed = result == 'failed' or result == 'slow'
+  if not (failed or result == 'answered') or generation ~= b.generation or b.state == 'open' then return end
   if b.state == 'half-open' then
     if failed then return open(b, at, reason, spread) end
     b.successes = b.successes + 1
@@ -135,5 +138,9 @@ end
 -- only those of whom something was learned, granted or changed: to look at a condition is not to write it
 local function save()
   for provider in pairs(woken) do wake(provider) end
-  for provider in pairs(changed) do call('SET', P .. 'pv:' .. provider, cjson.encode(conditions[provider])) end
+  for provider in pairs(changed) do
+    local raw = cjson.encode(conditions[provider])
+    call('SET', P .. 'pv:' .. provider, raw)
+    told[#told + 1] = { provider, raw }
+  end
 end

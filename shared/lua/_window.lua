@@ -56,7 +56,7 @@ local function adapt(c, candidate, report, at)
   local target, result = candidate[2], report[4]
   local w = c.windows and c.windows[target]
   local narrows = result == 'limited' or (result == 'failed' and A.window_timeouts[report[5]])
-  if not narrows and not (w and result == 'answered') then return end
+  if not narrows and not (w and is_good(result)) then return end
   local n = in_flight('w:' .. target) + back(target)
   c.windows = c.windows or {}
   if narrows then

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, breaker_slots, wake_s, wake_most,
+-- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, most_rest_s, breaker_slots, wake_s, wake_most,
 --  silent_s, busy_s, busy_spread_s, money_kept_s, window_..., held = {scope = calls}, adaptive,
---  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s}, ...},
+--  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s, output_tokens}, ...},
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
--- -> msgpack {now, verdicts, charged, changes} (shared/gate.py: Exchanged)
+-- -> msgpack {now, verdicts, charged, changes, {{provider, condition as JSON}, ...}} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
 local last = call('HMGET', sender, 'serial', 'reply', 'scopes')
 if last[1] and tonumber(last[1]) == A.serial then return last[2] end
@@ -28,7 +28,7 @@ local slots = {}
 local function add(slot, name) slot[name] = (slot[name] or 0) + 1 end
 
 local function count(report, at)
-  local good = report[4] == 'answered'
+  local good = is_good(report[4])
   local key = P .. 'sk:' .. report[2][1] .. ':' .. string.format('%d', math.floor(at / A.slot_s))
   local slot = slots[key] or {}
   slots[key] = slot
@@ -62,32 +62,48 @@ local function rest(c, target, ends)
   c.cool_downs[target] = { ['until'] = math.max(known['until'], ends), times = known.times }
 end
 
-local function answered(c, candidate, report, at)
-  local first = c.answered_at == 0
-  c.calls, c.consecutive_failures = c.calls + 1, 0
-  c.success_rate = ema(c.success_rate, 1)
-  c.latency_s = first and report[7] or ema(c.latency_s, report[7])
-  c.answered_at = math.max(c.answered_at, at)
-  local known = c.cool_downs[candidate[2]]
-  if known and known['until'] <= t then c.cool_downs[candidate[2]] = nil end
+-- the call shows that these are served again, unless it began before they were refused
+local function reinstate(c, candidate, report, at, scopes)
   if not next(c.refusals) then return end
-  for _, scope in ipairs(scopes_of(candidate)) do
-    if c.refusals[scope] then
+  drop_forgotten(c, at)
+  for _, scope in ipairs(scopes) do
+    local refusal = c.refusals[scope]
+    if refusal and refusal.since <= at - report[7] then
       c.refusals[scope] = nil
       woken[candidate[1]] = true
     end
   end
-  drop_forgotten(c, at)
+end
+
+local function answered(c, candidate, report, at)
+  local first, took, tokens = c.answered_at == 0, report[7], report[14]
+  c.calls, c.consecutive_failures = c.calls + 1, 0
+  c.success_rate = ema(c.success_rate, 1)
+  c.latency_s = first and took or ema(c.latency_s, took)
+  c.latest_s = took
+  if tokens > 0 then
+    local known = c.per_token_s or 0
+    c.per_token_s = (known > 0 and took > 0) and ema(known, took / tokens) or took / tokens
+  end
+  c.answered_at = math.max(c.answered_at, at)
+  local known = c.cool_downs[candidate[2]]
+  if known and known['until'] <= t then c.cool_downs[candidate[2]] = nil end
+  reinstate(c, candidate, report, at, scopes_of(candidate))
 end
 
 local function health(c, candidate, report, at)
   local result = report[4]
   if result == 'nothing' or (result == 'model' and candidate[4] == '') then return end
   count(report, at)
-  if result == 'answered' then return answered(c, candidate, report, at) end
+  if is_good(result) then return answered(c, candidate, report, at) end
   c.calls, c.failures, c.consecutive_failures = c.calls + 1, c.failures + 1, c.consecutive_failures + 1
   c.success_rate = ema(c.success_rate, 0)
   c.last_error = { code = report[5], message = report[6], at = at }
+  if result == 'failed' then
+    if report[9] >= 0 then rest(c, candidate[2], at + math.min(report[9], A.most_rest_s)) end
+    return
+  end
+  if result ~= 'key' then reinstate(c, candidate, report, at, { scopes_of(candidate)[1] }) end -- the key was taken
   if result == 'limited' and (report[9] >= 0 or not bears(c, candidate, at)) then cool(c, candidate[2], at, report[9]) end
   if result == 'key' or result == 'model' then
     local scope = scopes_of(candidate)[result == 'key' and 1 or 2]
@@ -156,7 +172,7 @@ local function judge(ask)
         if w then take_call('w:' .. candidate[2]) end
         for _, scope in ipairs(next(c.refusals) and scopes_of(candidate) or {}) do
           if c.refusals[scope] then
-            c.refusals[scope].probe_at = t + S.out_of_service_probe_s
+            c.refusals[scope].probe_at = t + math.min(S.probe_lease_s, S.out_of_service_probe_s)
             probe, changed[candidate[1]] = true, true
           end
         end
@@ -177,7 +193,7 @@ for i, ask in ipairs(A.asks) do verdicts[i] = judge(ask) end
 save()
 save_counts()
 save_flights(sender, last[3])
-local reply = cmsgpack.pack({ t, verdicts, charged, changes })
+local reply = cmsgpack.pack({ t, verdicts, charged, changes, told })
 call('HSET', sender, 'serial', A.serial, 'reply', reply)
 call('EXPIRE', sender, A.sender_ttl_s)
 return reply
