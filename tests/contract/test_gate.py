@@ -334,6 +334,63 @@ def test_health_is_told(fleet: Fleet) -> None:
     assert fleet.seen().buckets == {}
 
 
+def test_a_slow_answer_is_a_failure_to_the_breaker_and_an_answer_to_everybody_else(fleet: Fleet) -> None:
+    for _ in range(5):
+        fleet.tell("slow", duration_s=9.0, bucket=bucket_of(9.0), code="slow_call")
+    seen = fleet.seen()
+    assert fleet.state() is State.OPEN
+    assert (seen.answered, seen.failed, seen.condition.success_rate) == (5, 0, 1.0)
+    assert quantile(seen.buckets, 0.5) == pytest.approx(9.0, rel=0.05)
+
+
+def test_a_call_that_began_before_the_refusal_does_not_end_it(fleet: Fleet) -> None:
+    fleet.timed.pass_time(10)
+    fleet.tell("key", code="insufficient_quota")
+    fleet.timed.pass_time(2)
+    fleet.tell("answered", duration_s=5.0)
+    assert refused(fleet.ask()) == [("a", Reason.KEY_REFUSED)]
+    fleet.tell("answered", duration_s=1.0)
+    assert fleet.ask().choice == 0
+
+
+@pytest.mark.parametrize("result", ["limited", "model"])
+def test_any_answer_that_took_the_key_ends_its_refusal(fleet: Fleet, result: Result) -> None:
+    fleet.tell("key")
+    fleet.timed.pass_time(300.1)
+    fleet.tell(result, duration_s=0.1, retry_after_s=1.0)
+    assert not any(scope.startswith("key:") for scope in fleet.seen().condition.refusals)
+
+
+def test_a_prober_of_what_is_out_of_service_that_dies_costs_its_lease_and_no_period(fleet: Fleet) -> None:
+    fleet.tell("key")
+    fleet.timed.pass_time(300.1)
+    assert fleet.ask().probe
+    assert fleet.ask().choice == -1
+    fleet.timed.pass_time(30.1)
+    assert fleet.ask().probe
+
+
+def test_a_failure_with_a_retry_after_rests_its_provider_for_a_minute_at_most(fleet: Fleet) -> None:
+    fleet.tell("failed", retry_after_s=7.0)
+    until = fleet.ask().blocks[0].until
+    assert until == pytest.approx(fleet.timed.now() + 7, abs=0.01)
+    fleet.tell("failed", retry_after_s=86_400.0)
+    assert fleet.ask().blocks[0].until == pytest.approx(fleet.timed.now() + 60, abs=0.01)
+    fleet.timed.pass_time(60.1)
+    assert fleet.ask().choice == 0
+
+
+def test_the_pace_and_the_latest_are_told_with_the_exchange_that_changed_them(fleet: Fleet) -> None:
+    told = fleet.exchange(reports=(Report("x", A, 0, "answered", duration_s=2.0, output_tokens=100),))
+    ((name, c),) = told.conditions
+    assert (name, c.latest_s, c.per_token_s) == ("a", 2.0, 0.02)
+    told = fleet.exchange(reports=(Report("y", A, 0, "answered", duration_s=1.0),))
+    ((_, c),) = told.conditions
+    assert (c.latest_s, c.per_token_s) == (1.0, 0.02)
+    assert fleet.gate.conditions(["a", "nobody"]) == {"a": fleet.seen().condition}
+    assert fleet.exchange((Ask("z", (B,)),)).conditions == ()
+
+
 def test_many_reports_of_one_exchange_are_all_counted(fleet: Fleet) -> None:
     mixed: list[tuple[Candidate, Result, int]] = [(A, "answered", 3), (A, "answered", 4), (B, "answered", 3)]
     mixed += [(A, "failed", 0), (A, "nothing", 0), (A, "answered", 3)]

@@ -18,7 +18,7 @@ CANDIDATES = (
     Candidate("b", "b|m", "k1", "m", "o1"),
     Candidate("b", "b|*", "k1", ""),
 )
-RESULTS: tuple[Result, ...] = ("answered", "failed", "limited", "key", "model", "nothing")
+RESULTS: tuple[Result, ...] = ("answered", "slow", "failed", "limited", "key", "model", "nothing")
 ACTIONS: tuple[Action, ...] = ("enable", "disable", "drain", "open", "close", "half_open", "wake")
 LEGAL = {
     (State.CLOSED, State.OPEN),
@@ -86,8 +86,8 @@ class Machine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 99),
         result=st.sampled_from(RESULTS),
-        duration_s=st.sampled_from([0.01, 0.5, 3.0]),
-        waits=st.sampled_from([(-1.0, None), (0.0, None), (5.0, None), (-1.0, 3.0)]),
+        took=st.sampled_from([(0.01, 0), (0.5, 7), (3.0, 7)]),
+        waits=st.sampled_from([(-1.0, None), (0.01, None), (5.0, None), (-1.0, 3.0)]),
         age_s=st.sampled_from([0.0, 0.0, 0.0, 2.0, 500.0]),
         spread=st.sampled_from([0.0, 0.5]),
         twice=st.booleans(),
@@ -96,7 +96,7 @@ class Machine(RuleBasedStateMachine):
         self,
         which: int,
         result: Result,
-        duration_s: float,
+        took: tuple[float, int],
         waits: tuple[float, float | None],
         age_s: float,
         spread: float,
@@ -113,11 +113,12 @@ class Machine(RuleBasedStateMachine):
             result,
             "code",
             "message",
-            duration_s,
+            took[0],
             3,
             waits[0],
             age_s,
             rest_s=waits[1],
+            output_tokens=took[1],
         )
         self.exchange([], [report, report] if twice else [report], spread)
 
