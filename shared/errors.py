@@ -21,7 +21,8 @@ EdgeError
     ├── RateLimitedError         429: retryable, a cool-down of its own, never charged to the job
     ├── ProviderBusyError        408, 409, 425: retryable, does not count
     ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve, another may; never charged
-    ├── ModelRefusedError        403, 404: this provider does not serve this model to us, another may; never charged
+    ├── ModelRefusedError        403, 404 about the model: this provider does not serve it to us, another may; never charged
+    ├── NotServedError           any other 404: not there for this job, another may; says nothing of the model; never charged
     └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
 """
 
@@ -217,6 +218,13 @@ class KeyRefusedError(ProviderError):
 
 class ModelRefusedError(ProviderError):
     default_code = "model_not_found"
+    charged = False
+
+
+class NotServedError(ProviderError):
+    """A path or thing that is not there: another provider may have it, and other requests may go well here."""
+
+    default_code = "not_served"
     charged = False
 
 

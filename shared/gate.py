@@ -32,7 +32,8 @@ NOBODY = ""
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`.
 
-    `key` and `offer` are fingerprints: of endpoint and key, and of these with the provider's own name for the model.
+    `key` and `offer` are fingerprints: of the provider's endpoint and key, and of these with its own name for the model and
+    the API's endpoint that is asked for: a chat model may be there for one of ours, and not for the other.
     `limits` are the provider's own, with what this call takes of them.
     """
 
@@ -181,12 +182,12 @@ class Gate(Protocol):
 
 
 def candidate_of(
-    provider: Provider, model: str, key: str, settings: Breaker, limits: Limits | None = None
+    provider: Provider, model: str, endpoint: str, key: str, settings: Breaker, limits: Limits | None = None
 ) -> Candidate:
-    """`model` is the name asked for, `key` the fingerprint of endpoint and key."""
+    """`model` is the name asked for, `endpoint` ours (`/v1/completions`), `key` the fingerprint of the provider's and its key."""
     named = model if model in provider.models else ""
     target = f"{provider.id}|{named or '*'}" if settings.per_model else provider.id
-    offer = _offer(key, provider.models[named]) if named else ""
+    offer = _offer(key, provider.models[named], endpoint) if named else ""
     return Candidate(provider.id, target, key, named, offer, limits)
 
 

@@ -1,6 +1,7 @@
 """What a provider's answer other than 200 means, as one table, and what its headers ask for. Pure."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ import msgspec
 from shared.errors import (
     KeyRefusedError,
     ModelRefusedError,
+    NotServedError,
     ProviderBusyError,
     ProviderError,
     ProviderFailedError,
@@ -36,14 +38,14 @@ BY_CODE: dict[str, type[ProviderError]] = {
     "invalid_api_key": KeyRefusedError,
     "model_not_found": ModelRefusedError,
 }
-"""By the error's `code` or `type`, whatever the status; `*` stands for any beginning. Asked before the status."""
+"""By the error's `code` or `type` in lower case, whatever the status; `*` stands for any beginning. Asked before the status."""
 
 BY_STATUS: dict[int, type[ProviderError]] = {
     400: RequestRefusedError,
     401: KeyRefusedError,
     402: KeyRefusedError,
     403: ModelRefusedError,
-    404: ModelRefusedError,
+    404: NotServedError,
     408: ProviderBusyError,
     409: ProviderBusyError,
     413: RequestRefusedError,
@@ -53,6 +55,11 @@ BY_STATUS: dict[int, type[ProviderError]] = {
     504: ProviderTimeoutError,
     529: ProviderFailedError,
 }
+
+MISSING = frozenset({"not_found_error", "notfounderror", "not_found", "deploymentnotfound"})
+"""What Anthropic, vLLM, Gemini and Azure call whatever is not there: the model, where the message speaks of one."""
+
+_OF_A_MODEL = re.compile(r"(?i)(?<![a-z])(?:model|deployment)s?(?![a-z])")
 
 BY_HUNDRED: dict[int, type[ProviderError]] = {4: RequestRefusedError, 5: ProviderFailedError}
 """Any other status; what is in none of the tables (a 204, say) is an answer that is none: ProviderFailedError."""
@@ -74,6 +81,8 @@ def classify(
     said = _said(body)
     wait_s = retry_after_s(headers, now)
     kind = _by_code(said.code) or _by_code(said.type) or _by_status(status)
+    if kind is NotServedError and _misses_the_model(said):
+        kind = ModelRefusedError
     text = _shown(said.message) or "no message"
     return kind(
         f"{provider} answered {status}: {text}",
@@ -120,11 +129,18 @@ def message_of(body: bytes) -> str:
 def _by_code(code: str | None) -> type[ProviderError] | None:
     if code is None:
         return None
+    code = code.lower()
     if code in BY_CODE:
         return BY_CODE[code]
     return next(
         (kind for ending, kind in BY_CODE.items() if ending[0] == "*" and code.endswith(ending[1:])), None
     )
+
+
+def _misses_the_model(said: _Said) -> bool:
+    """Of a 404: else the path is wrong, or the server lacks the endpoint (a chat model asked for a plain completion)."""
+    names = {name.lower() for name in (said.code, said.type) if name}
+    return not MISSING.isdisjoint(names) and _OF_A_MODEL.search(said.message) is not None
 
 
 def _by_status(status: int) -> type[ProviderError]:
@@ -156,10 +172,11 @@ def _worded(found: Any) -> _Said:
     details = inner.get("details")
     if isinstance(details, dict) and "error_code" in details:  # Anthropic's stable code
         inner = {**inner, "code": details["error_code"]}
-    message = inner.get("message")
+    message, status = inner.get("message"), inner.get("status")
     return _Said(
         message if isinstance(message, str) else "",
-        _word(inner.get("type")),
+        _word(inner.get("type"))
+        or (_word(status) if isinstance(status, str) else None),  # Gemini's name for it
         _word(inner.get("param")),
         _word(inner.get("code")),
     )

@@ -11,6 +11,7 @@ from shared.catalogue import Catalogue, Provider
 from shared.errors import (
     ModelRefusedError,
     NotFoundError,
+    NotServedError,
     ProviderBusyError,
     ProviderError,
     RateLimitedError,
@@ -63,7 +64,7 @@ class Job(msgspec.Struct, frozen=True):
 class Upstream(Protocol):
     """What an attempt needs of `workers.upstreams`."""
 
-    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate: ...
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate: ...
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]: ...
 
@@ -96,7 +97,13 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
     request, slip = job.read(), job.slip
     turn = turn_of(slip.id or job.batch_id, slip.index, slip.history)
     options = options_of(
-        request, job.routing, turn=turn, tried=slip.history.tried, catalogue=catalogue, naming=upstream
+        request,
+        job.routing,
+        endpoint=job.endpoint,
+        turn=turn,
+        tried=slip.history.tried,
+        catalogue=catalogue,
+        naming=upstream,
     )
     if not options:
         return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))
@@ -117,9 +124,10 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
             failed = Failed(job, request, provider.id, exc, tuple(tries))
             if not (exc.elsewhere and (not exc.retryable or isinstance(exc, RateLimitedError))):
                 return failed
-            model_only = isinstance(exc, ModelRefusedError)
+            model_only = isinstance(exc, ModelRefusedError | NotServedError)
             left = without(left, option, model_only=model_only)
-            if model_only and not option.candidate.model:  # the name was merely passed on
+            if isinstance(exc, NotServedError) or (model_only and not option.candidate.model):
+                # nothing is held against it: a path that is not there, or a name that was merely passed on
                 options = without(options, option, model_only=True)
         else:
             return _answered(job, request, option, answer, tries)

@@ -35,7 +35,7 @@ class Option(NamedTuple):
 class Naming(Protocol):
     """Of `workers.upstreams`: how the gate names a provider that serves a model."""
 
-    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate: ...
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate: ...
 
 
 def turn_of(job_or_batch_id: str, index: int, history: History) -> int:
@@ -47,6 +47,7 @@ def options_of(
     request: Request,
     by_default: RoutingAsked | None,
     *,
+    endpoint: str,
     turn: int,
     tried: tuple[str, ...],
     catalogue: Catalogue,
@@ -63,7 +64,7 @@ def options_of(
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         job = msgspec.structs.replace(whole, model=model, turn=turn, tried=tried, allowed=allowed)
         ranked = rank(strategy, job, catalogue.providers, {}, time.time())
-        found += [Option(provider, naming.candidate(provider, model, tokens), model) for provider in ranked]
+        found += [Option(p, naming.candidate(p, model, endpoint, tokens), model) for p in ranked]
     return found
 
 

@@ -52,10 +52,10 @@ class Upstreams:
         self._known: Catalogue | None = None
         self._served = _Served(catalogue())
 
-    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
         """`tokens`: about as many as the call will take."""
-        key = self._transport.fingerprint(provider)
-        return candidate_of(provider, model, key, self._catalogue().breaker, limits_of(provider, tokens))
+        key, settings = self._transport.fingerprint(provider), self._catalogue().breaker
+        return candidate_of(provider, model, endpoint, key, settings, limits_of(provider, tokens))
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         """Leave for the first that may be called, or why none may.

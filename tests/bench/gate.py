@@ -118,7 +118,9 @@ def _decided(calls: int) -> Load:
         for n in range(calls):
             started = time.perf_counter()
             ranked = rank(STRATEGIES["round_robin"], RoutedJob("m", n), fleet, {}, 0.0)
-            found = door.acquire([candidate_of(provider, "m", "key", SETTINGS) for provider in ranked])
+            found = door.acquire(
+                [candidate_of(provider, "m", "/v1/chat/completions", "key", SETTINGS) for provider in ranked]
+            )
             took.append(time.perf_counter() - started)
             assert isinstance(found, Permit)
             door.settle(found, ANSWERED)

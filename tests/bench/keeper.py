@@ -51,7 +51,10 @@ def orders(count: int, strategy: str) -> list[list[Candidate]]:
     fleet = providers(count)
     turns = sum(provider.weight for provider in fleet) if strategy == "round_robin" else 1
     ranked = [rank(STRATEGIES[strategy], RoutedJob("m", turn), fleet, {}, 0.0) for turn in range(turns)]
-    return [[candidate_of(provider, "m", "key", SETTINGS) for provider in order] for order in ranked]
+    return [
+        [candidate_of(provider, "m", "/v1/chat/completions", "key", SETTINGS) for provider in order]
+        for order in ranked
+    ]
 
 
 def _caller(keeper: Gatekeeper, turns: Iterator[list[Candidate]], end: float, latencies: list[float]) -> None:

@@ -26,7 +26,7 @@ class Shut:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:  # noqa: ARG002
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:  # noqa: ARG002
         return Candidate(provider.id, provider.id, "key", model)
 
     def acquire(self, candidates: Sequence[Candidate]) -> tuple[Block, ...]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shared.errors import (
     KeyRefusedError,
     ModelRefusedError,
+    NotServedError,
     ProviderBusyError,
     ProviderError,
     ProviderFailedError,
@@ -38,7 +39,7 @@ def error(status: int, code: str | None = None, type_: str = "t", message: str =
         (401, KeyRefusedError),
         (402, KeyRefusedError),
         (403, ModelRefusedError),
-        (404, ModelRefusedError),
+        (404, NotServedError),
         (405, RequestRefusedError),
         (408, ProviderBusyError),
         (409, ProviderBusyError),
@@ -86,6 +87,65 @@ def test_an_account_with_nothing_left_is_no_rate_limit(status: int, code: str) -
 def test_a_model_that_is_not_there_is_no_fault_of_the_request() -> None:
     assert type(error(400, code="model_not_found")) is ModelRefusedError
     assert type(error(400, code="context_length_exceeded")) is RequestRefusedError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "The model `x` does not exist", "type": "t", "code": "model_not_found"}},
+        {"error": {"message": "gone", "type": "Model_Not_Found"}},
+        {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-x"}},
+        {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
+        [
+            {
+                "error": {
+                    "code": 404,
+                    "message": "models/x is not found for API version v1",
+                    "status": "NOT_FOUND",
+                }
+            }
+        ],
+        {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this does not exist."}},
+    ],
+)
+def test_a_404_about_the_model_is_held_against_it(body: object) -> None:
+    assert type(classify("p", 404, {}, json.dumps(body).encode(), now=NOW)) is ModelRefusedError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>no model here</html>",
+        '{"detail": "Not Found"}',
+        '{"error": {"message": "Unknown path /v2", "type": "not_found_error"}}',
+        '{"error": {"message": "a remodelled site", "code": "NOT_FOUND"}}',
+        (
+            '{"error": {"message": "This is a chat model and not supported in the v1/completions endpoint.",'
+            ' "type": "invalid_request_error", "code": null}}'
+        ),
+        "",
+    ],
+)
+def test_any_other_404_is_this_jobs_alone(body: str) -> None:
+    found = classify("p", 404, {}, body.encode(), now=NOW)
+    assert (type(found), found.code) in [
+        (NotServedError, code) for code in ("not_served", "not_found_error", "NOT_FOUND")
+    ]
+    assert (found.elsewhere, found.retryable, found.charged, found.counts_against_breaker) == (
+        True,
+        False,
+        False,
+        False,
+    )
+
+
+def test_a_status_that_is_a_number_is_no_name_for_the_error() -> None:
+    body = b'{"message": "no such model", "status": 404, "type": "NotFoundError"}'
+    assert type(classify("p", 404, {}, body, now=NOW)) is ModelRefusedError
+    assert (
+        type(classify("p", 404, {}, body.replace(b', "type": "NotFoundError"', b""), now=NOW))
+        is NotServedError
+    )
 
 
 def test_a_code_that_repeats_the_status_is_no_name() -> None:

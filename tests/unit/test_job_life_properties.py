@@ -55,6 +55,8 @@ ANSWERS = (
     Says("key", 400, "contract_spend_limit_reached"),
     Says("model", 403),
     Says("model", 404, "model_not_found"),
+    Says("here", 404),
+    Says("here", 404, "not_found"),
     Says("limited", 429),
     Says("limited", 429, "rate_limit_exceeded", 7.0),
     Says("limited", 429, "ramp_limit_exceeded", 45.0),
@@ -192,7 +194,7 @@ class Life(RuleBasedStateMachine):
             decision = park(
                 found.blocks, self.histories[number], now=self.clock.now(), spread=0.5, alone=False
             )
-            assert all(says.kind in {"key", "model", "limited"} for _, _, says in calls)
+            assert all(says.kind in {"key", "model", "here", "limited"} for _, _, says in calls)
         else:
             assert last is not None
             decision = decide(found.error, self.histories[number], self.catalogue.retry, spread=0.5)
@@ -204,6 +206,7 @@ class Life(RuleBasedStateMachine):
             "final": {"fail"},
             "key": set(),  # it waits, blocked, for a person
             "model": set() if self.named else {"fail"},  # a name that nobody knows
+            "here": {"fail"},  # nobody else is left, and nothing is held against anybody
             "limited": {"retry", "park"},
             "busy": {"retry", "park", "fail"},  # as a probe it is charged to nobody, and may wait longer
             "fault": {"retry", "park", "doubt"},

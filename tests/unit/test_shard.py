@@ -85,8 +85,8 @@ class Upstream:
         self.called = threading.Event()
         self.answers = threading.Event()
 
-    def candidate(self, provider: Provider, model: str, tokens: int = 0) -> Candidate:
-        del tokens
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
+        del endpoint, tokens
         return Candidate(provider.id, provider.id, "", model)
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:

@@ -4,11 +4,13 @@ from typing import Any
 
 from shared.catalogue import Breaker, Catalogue, Provider
 from shared.clock import ManualClock
-from shared.errors import StoreUnavailableError
+from shared.errors import ModelRefusedError, NotServedError, ProviderError, StoreUnavailableError
 from shared.gate import NOBODY, Action, Candidate, Change
+from shared.jobs import Outcome, Slip
 from shared.memory_gate import MemoryGate
 from shared.permits import DirectDoorman, Permit
 from shared.reasons import Reason
+from workers.execute import Blocked, Job, attempt
 from workers.provider import TokenUsage
 from workers.transport import Answer
 from workers.upstreams import Upstreams
@@ -33,11 +35,15 @@ class Gate(MemoryGate):
 class Transport:
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
+        self.refuses: dict[tuple[str, str], ProviderError] = {}
+        """By provider and endpoint."""
 
     def fingerprint(self, provider: Provider) -> str:
         return self.keys.get(provider.id, provider.endpoint)
 
     def call(self, provider: Provider, endpoint: str, body: bytes) -> Answer:
+        if refusal := self.refuses.get((provider.id, endpoint)):
+            raise refusal
         said = f"{provider.id} {endpoint} {body!r}"
         return Answer(body=said.encode(), usage=TokenUsage(), request_id=None, duration_s=0.1)
 
@@ -106,3 +112,44 @@ def test_all_that_waits_comes_back_when_the_file_is_another_and_else_only_for_a_
     worker.gate.away = False
     assert worker.woken() == [NOBODY, "a", "b", "c"]
     assert worker.woken() == []
+
+
+CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
+LINE = b'{"custom_id": "c", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}'
+
+
+def answered_by(worker: Worker, endpoint: str = CHAT) -> str:
+    """The provider that serves the next job, or what else becomes of it."""
+    job = Job("batch", endpoint, Slip(index=0, offset=0, length=len(LINE)), LINE, "ref", 1)
+    found = attempt(job, worker.catalogue, worker.upstreams)
+    if isinstance(found, Blocked):
+        return found.blocks[0].reason
+    return found.provider if isinstance(found, Outcome) else type(found.error).__name__
+
+
+def test_a_model_that_is_refused_at_one_endpoint_is_still_asked_for_at_the_other() -> None:
+    worker = Worker(provider("a", models={"m": "m"}))
+    worker.transport.refuses["a", PLAIN] = ModelRefusedError("a answered 404", http_status=404)
+    assert answered_by(worker, PLAIN) == Reason.MODEL_REFUSED
+    worker.transport.refuses.clear()
+    assert answered_by(worker, CHAT) == "a"
+    assert answered_by(worker, PLAIN) == Reason.MODEL_REFUSED
+
+
+def test_what_is_not_there_is_looked_for_elsewhere_and_held_against_nobody() -> None:
+    first, second = (provider(name, models={"m": "m"}) for name in "ab")
+    worker = Worker(first, second)
+    worker.transport.refuses["a", CHAT] = NotServedError("a answered 404", http_status=404)
+    assert [answered_by(worker), answered_by(worker)] == ["b", "b"]
+    worker.write(first)
+    assert answered_by(worker) == "NotServedError"
+    worker.transport.refuses.clear()
+    assert answered_by(worker) == "a"
+    assert worker.gate.look(["a"])[1][0].condition.refusals == {}
+
+
+def test_where_another_may_serve_it_later_the_job_waits_for_that_one() -> None:
+    worker = Worker(*(provider(name, models={"m": "m"}) for name in "ab"))
+    worker.transport.refuses["a", CHAT] = NotServedError("a answered 404", http_status=404)
+    worker.gate.change("b", "disable", settings=Breaker())
+    assert answered_by(worker) == Reason.DISABLED
