@@ -148,6 +148,8 @@ class HintError(EdgeError):
 class ProviderError(EdgeError):
     """One call to one provider went wrong.
 
+    `message` may hold the provider's wording, and that a prompt: it is for the job's own result. `brief` is our own wording,
+    for all that others see (logs, events, the gate), and what `str` and `repr` give.
     `http_status` and `body` are the provider's answer where there was one (body already parsed and bounded);
     `retry_after_s` is what its headers asked for; `rest_s`, for how long they say that its rate limit leaves nothing.
     """
@@ -161,10 +163,11 @@ class ProviderError(EdgeError):
     elsewhere: ClassVar[bool] = True
     """Whether another provider may still serve the job."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each a thing that an answer tells
         self,
         message: str,
         *,
+        brief: str | None = None,
         code: str | None = None,
         http_status: int | None = None,
         body: Any = None,
@@ -173,6 +176,8 @@ class ProviderError(EdgeError):
         rest_s: float | None = None,
     ) -> None:
         super().__init__(message, code=code)
+        self.brief = message if brief is None else brief
+        self.args = (self.brief,)
         self.rest_s = rest_s
         self.http_status = http_status
         self.body = body

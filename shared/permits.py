@@ -95,8 +95,8 @@ def ending_of(
                 result, duration_s, code="" if result == "answered" else "slow_call", used=used, rest_s=rest_s
             )
         unused = _NOT_ANSWERED if _used_nothing(exc) else None
-        message = exc.message[:_MESSAGE_CHARS]
-        return Ending(result, duration_s, exc.code or "", message, exc.retry_after_s, unused, exc.rest_s)
+        brief = exc.brief[:_MESSAGE_CHARS]
+        return Ending(result, duration_s, exc.code or "", brief, exc.retry_after_s, unused, exc.rest_s)
     failed = counts and isinstance(exc, Exception)
     return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
 

@@ -21,12 +21,21 @@ from shared.errors import (
     RateLimitedError,
     RequestRefusedError,
 )
-from shared.redact import redact
+from shared.redact import KEY, redact
 from workers.headroom import rest_s
 
 MAX_MESSAGE_CHARS = 2000
 MAX_WORD_CHARS = 200
+MAX_PLAIN_CHARS = 500
+"""Of a body that is no JSON: a page of HTML, mostly."""
+
+MIN_KEY_CHARS = 6
+"""A shorter API key would be found in plain words."""
+
 MAX_RETRY_AFTER_S = 86_400.0
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+"""What a code must look like to be told to others than the job's owner: no sentence, no prompt."""
 
 BY_CODE: dict[str, type[ProviderError]] = {
     # the account has nothing left: waiting a minute does not help, another provider does
@@ -75,21 +84,33 @@ class _Said(msgspec.Struct):
 
 
 def classify(
-    provider: str, status: int, headers: Mapping[str, str], body: bytes, *, now: float
+    provider: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    key: str | None = None,
 ) -> ProviderError:
-    """The error that an answer with this status amounts to. `now` in Unix seconds; header names in lower case."""
-    said = _said(body)
+    """The error that an answer with this status amounts to. `now` in Unix seconds; header names in lower case.
+
+    `key`: the one that the call was made with, which is not told on.
+    """
+    said = _said(body, key)
     wait_s = retry_after_s(headers, now)
     kind = _by_code(said.code) or _by_code(said.type) or _by_status(status)
     if kind is NotServedError and _misses_the_model(said):
         kind = ModelRefusedError
-    text = _shown(said.message) or "no message"
+    text = said.message or "no message"
+    named = said.code is None or _NAME.fullmatch(said.code) is not None
+    code = said.code if named else kind.default_code
     return kind(
         f"{provider} answered {status}: {text}",
-        code=None if said.code is None or said.code.isdigit() else said.code,  # vLLM repeats the status
+        brief=f"{provider} answered {status}.",
+        code=None if code is None or code.isdigit() else code,  # vLLM repeats the status
         http_status=status,
-        body=_envelope(said, text, kind),
-        request_id=request_id(headers),
+        body=_envelope(said, code, kind),
+        request_id=request_id(headers, key),
         retry_after_s=wait_s,
         rest_s=rest_s(headers, now) if wait_s is None else None,  # which is when all is there again, not some
     )
@@ -105,23 +126,24 @@ def redirected(provider: str, status: int, location: str | None) -> ProviderErro
     except ValueError:
         host = None
     where = redact(host[:MAX_WORD_CHARS]) if host else "another path" if location else "nowhere"
+    mend = "which is never followed: set the provider's endpoint to the address it should have."
     return ModelRefusedError(
-        f"{provider} answered {status}, a redirect to {where}, which is never followed:"
-        " set the provider's endpoint to the address it should have.",
+        f"{provider} answered {status}, a redirect to {where}, {mend}",
+        brief=f"{provider} answered {status}, a redirect, {mend}",
         code="redirect_refused",
     )
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The id that the provider gave the call, for its support to find it by."""
+def request_id(headers: Mapping[str, str], key: str | None = None) -> str | None:
+    """The id that the provider gave the call, for its support to find it by. `key` as for `classify`."""
     found = headers.get("x-request-id") or headers.get("request-id")
-    return found[:MAX_WORD_CHARS] if found and found.isprintable() else None
+    return _hidden(found, key)[:MAX_WORD_CHARS] if found and found.isprintable() else None
 
 
-def message_of(body: bytes) -> str:
-    """The error message of a body, fit to be shown; empty where it holds none."""
+def message_of(body: bytes, key: str | None) -> str:
+    """The error message of a body, fit to be shown to the job's owner; empty where it holds none. `key` as for `classify`."""
     try:
-        return _shown(_worded(msgspec.json.decode(body)).message)
+        return _shown(_worded(msgspec.json.decode(body)).message, key)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
@@ -147,21 +169,24 @@ def _by_status(status: int) -> type[ProviderError]:
     return BY_STATUS.get(status) or BY_HUNDRED.get(status // 100, ProviderFailedError)
 
 
-def _envelope(said: _Said, text: str, kind: type[ProviderError]) -> dict[str, Any]:
-    error = {"message": text, "type": said.type or kind.type, "param": said.param, "code": said.code}
-    return {"error": error}
+def _envelope(said: _Said, code: str | None, kind: type[ProviderError]) -> dict[str, Any]:
+    message = said.message or "no message"
+    return {"error": {"message": message, "type": said.type or kind.type, "param": said.param, "code": code}}
 
 
-def _said(body: bytes) -> _Said:
-    """What the body says; one that is no JSON gives its first characters."""
+def _said(body: bytes, key: str | None) -> _Said:
+    """What the body says, fit to be shown to the job's owner; one that is no JSON gives its first characters."""
     try:
-        return _worded(msgspec.json.decode(body))
+        raw = _worded(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Said(message=" ".join(body[:500].decode("utf-8", "replace").split()))
+        text = " ".join(body.decode("utf-8", "replace").split())
+        return _Said(message=_shown(text, key)[:MAX_PLAIN_CHARS])
+    names = (_shown_name(name, key) for name in (raw.type, raw.param, raw.code))
+    return _Said(_shown(raw.message, key), *names)
 
 
 def _worded(found: Any) -> _Said:
-    """From OpenAI's envelope and the forms that others make of it."""
+    """From OpenAI's envelope and the forms that others make of it, as it came."""
     if isinstance(found, list) and found:  # Gemini's habit
         found = found[0]
     inner = found.get("error") or found if isinstance(found, dict) else found
@@ -183,15 +208,25 @@ def _worded(found: Any) -> _Said:
 
 
 def _word(value: Any) -> str | None:
-    """A name of the envelope: short, and no place for a secret either. vLLM's codes are numbers."""
+    """A name of the envelope. vLLM's codes are numbers."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return redact(str(value)[:MAX_WORD_CHARS]) or None
+    return str(value) or None
 
 
-def _shown(message: str) -> str:
+def _shown_name(name: str | None, key: str | None) -> str | None:
+    """Short, and no place for a secret either."""
+    return None if name is None else redact(_hidden(name, key)[: 2 * MAX_WORD_CHARS])[:MAX_WORD_CHARS]
+
+
+def _shown(message: str, key: str | None) -> str:
     """Redacted and bounded, in this order over a margin, so that no secret is cut in two and survives."""
-    return redact(message[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
+    return redact(_hidden(message, key)[: 2 * MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
+
+
+def _hidden(text: str, key: str | None) -> str:
+    """Without the API key, of whatever form it is."""
+    return text.replace(key, KEY) if key and len(key) >= MIN_KEY_CHARS else text
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:

@@ -43,6 +43,6 @@ class Wire(Protocol):
         """
         ...
 
-    def decode(self, provider: Provider, body: bytes) -> TokenUsage:
-        """The usage told by a 200's body. Raises ProviderFailedError where the body is no completion."""
+    def decode(self, provider: Provider, body: bytes, api_key: str | None) -> TokenUsage:
+        """The usage told by a 200's body. Raises ProviderFailedError where the body is no completion; without the key, if it echoes it."""
         ...

@@ -75,14 +75,15 @@ class Transport:
         """
         started = time.monotonic()
         wire = WIRES[provider.kind]
-        outgoing = wire.encode(provider, endpoint, body, self._key(provider))
+        key = self._key(provider)
+        outgoing = wire.encode(provider, endpoint, body, key)
         status, headers, answer = self._post(provider, outgoing)
         if status != _OK:
-            raise _refused(provider, status, headers, answer)
+            raise _refused(provider, status, headers, answer, key)
         return Answer(
             body=answer,
-            usage=wire.decode(provider, answer),
-            request_id=request_id(headers),
+            usage=wire.decode(provider, answer, key),
+            request_id=request_id(headers, key),
             duration_s=time.monotonic() - started,
             model=outgoing.model,
             rest_s=rest_s(headers, time.time()),
@@ -221,7 +222,9 @@ def _read(provider: Provider, raw: BaseHTTPResponse, call: Call) -> bytes:
     return b"".join(parts)
 
 
-def _refused(provider: Provider, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+def _refused(
+    provider: Provider, status: int, headers: Mapping[str, str], body: bytes, key: str | None
+) -> ProviderError:
     if status in _REDIRECTS:
         return redirected(provider.id, status, headers.get("location"))
-    return classify(provider.id, status, headers, body, now=time.time())
+    return classify(provider.id, status, headers, body, now=time.time(), key=key)

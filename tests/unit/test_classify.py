@@ -195,12 +195,60 @@ def test_nor_is_one_that_hides_in_a_name_or_is_cut_in_two() -> None:
     assert "sk-" not in found.message
 
 
+SECRET = "Zq9/plain'secret\\key77"  # of no vendor's form
+PROMPT = "my diary: dear Jane"
+
+
+def echoed(status: int = 401, *, cut: int = 0, **said: str) -> ProviderError:
+    """A provider that says again what it was sent; `cut`: where in its message the key stands."""
+    message = f"{'x' * cut} The key {SECRET} is wrong; the prompt was {PROMPT}"
+    body = json.dumps({"error": {"message": message, **said}}).replace("/", "\\/").encode()
+    return classify("p", status, {"x-request-id": SECRET}, body, now=NOW, key=SECRET)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize(
+    "code", [f"bad {SECRET} {PROMPT}", SECRET, PROMPT, "a" * 65, "", "with\nnewline", "\u0661"]
+)
+def test_others_are_told_a_code_and_our_own_words(status: int, code: str) -> None:
+    found = echoed(status, code=code, type=code, param=code)
+    assert found.code == type(found).default_code
+    assert (str(found), found.brief, found.args) == ((f"p answered {status}.",) * 2 + ((found.brief,),))
+    assert PROMPT in found.message
+    assert found.body["error"]["code"] in {found.code, None}
+    for shown in (found.message, found.body["error"]["message"], *map(str, found.body["error"].values())):
+        assert SECRET not in shown
+    assert "Zq9" not in f"{found.message}{found.body}{found.request_id}{found!r}"
+
+
+@pytest.mark.parametrize("code", ["model_not_found", "NotFoundError", "a.b:c-d_1", "z" * 64])
+def test_a_code_that_is_a_name_is_told(code: str) -> None:
+    assert echoed(400, code=code).code == code
+
+
+@given(st.integers(MAX_MESSAGE_CHARS - 60, MAX_MESSAGE_CHARS + 10), st.integers(0, 30))
+def test_no_part_of_a_key_survives_at_a_cut(cut: int, more: int) -> None:
+    assert "Zq9" not in echoed(cut=cut).message + echoed(cut=2 * cut + more).message
+
+
+@pytest.mark.parametrize("head", ["", "x" * 490])
+def test_a_key_in_a_page_is_not_told(head: str) -> None:
+    found = classify("p", 502, {}, f"<html>{head}{SECRET}".encode(), now=NOW, key=SECRET)
+    assert "Zq9" not in found.message
+
+
+def test_a_key_that_is_hardly_one_is_no_reason_to_garble_what_is_said() -> None:
+    body = b'{"error": "The model none is not here"}'
+    assert "model none is" in classify("p", 400, {}, body, now=NOW, key="none").message
+
+
 def test_everything_kept_is_bounded() -> None:
     body = json.dumps({"error": dict.fromkeys(("message", "type", "param", "code"), "x" * 100_000)})
     found = classify("p", 400, {"x-request-id": "r" * 1000}, body.encode(), now=NOW)
     assert len(found.message) < 2100
     assert len(json.dumps(found.body)) < 2800
-    assert len(found.code or "") == len(found.request_id or "") == 200
+    assert len(found.request_id or "") == 200
+    assert found.code == "request_refused"
 
 
 def test_the_request_id_is_found_and_harmless() -> None:
@@ -266,5 +314,6 @@ def test_no_body_breaks_it(status: int, body: bytes) -> None:
 def test_a_redirect_names_the_host_alone_and_is_tried_elsewhere(location: str | None, where: str) -> None:
     found = redirected("p", 302, location)
     assert where in found.message
+    assert str(found).startswith("p answered 302, a redirect, which is never followed")
     assert "hunter" not in found.message
     assert (found.code, found.retryable, found.elsewhere) == ("redirect_refused", False, True)

@@ -100,7 +100,7 @@ def test_a_model_it_does_not_serve() -> None:
     ],
 )
 def test_usage_in_every_form(usage: object, expected: tuple[object, ...]) -> None:
-    found = WIRE.decode(PROVIDER, json.dumps({**ANSWER, "usage": usage}).encode())
+    found = WIRE.decode(PROVIDER, json.dumps({**ANSWER, "usage": usage}).encode(), None)
     counts = (found.prompt_tokens, found.completion_tokens, found.cached_tokens, found.reasoning_tokens)
     assert (*counts, found.known) == expected
 
@@ -120,7 +120,7 @@ def test_usage_in_every_form(usage: object, expected: tuple[object, ...]) -> Non
 )
 def test_a_200_that_is_no_completion(body: bytes) -> None:
     with pytest.raises(ProviderFailedError):
-        WIRE.decode(PROVIDER, body)
+        WIRE.decode(PROVIDER, body, None)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,21 @@ def test_a_200_that_is_no_completion(body: bytes) -> None:
     ],
 )
 def test_an_error_within_a_200(body: object) -> None:
-    with pytest.raises(ProviderFailedError, match="200 with an error: ") as caught:
-        WIRE.decode(PROVIDER, json.dumps(body).encode())
+    with pytest.raises(ProviderFailedError, match="200 with an error") as caught:
+        WIRE.decode(PROVIDER, json.dumps(body).encode(), None)
+    assert caught.value.message.startswith("p answered 200 with an error: ")
     assert "abcdefgh" not in caught.value.message
     assert caught.value.code == "error_in_answer"
+    assert str(caught.value) == "p answered 200 with an error."
+
+
+def test_an_error_in_a_200_does_not_tell_the_key_that_it_echoes() -> None:
+    body = json.dumps({"choices": [], "error": {"message": "not with plain-key-7"}}).encode()
+    with pytest.raises(ProviderFailedError) as caught:
+        WIRE.decode(PROVIDER, body, "plain-key-7")
+    assert caught.value.message.endswith("not with [API_KEY_REDACTED]")
 
 
 def test_a_null_error_is_none() -> None:
     body = json.dumps({**ANSWER, "error": None, "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
-    assert WIRE.decode(PROVIDER, body.encode()).known
+    assert WIRE.decode(PROVIDER, body.encode(), None).known

@@ -78,19 +78,19 @@ class OpenAIWire:
             model=model,
         )
 
-    def decode(self, provider: Provider, body: bytes) -> TokenUsage:
+    def decode(self, provider: Provider, body: bytes, api_key: str | None) -> TokenUsage:
         try:
             if not body.isascii():
                 body.decode("utf-8")
             found: _Completion | _WithoutUsage = _completion.decode(body)
         except msgspec.ValidationError:
-            found = _whatever_its_usage(provider, body)
+            found = _whatever_its_usage(provider, body, api_key)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ProviderFailedError(
                 f"{provider.id} answered 200 with a body that is no JSON.", code="invalid_answer"
             ) from exc
         if found.error:
-            raise _error_in_a_200(provider, body)
+            raise _error_in_a_200(provider, body, api_key)
         return _counts(found.usage if isinstance(found, _Completion) else None)
 
 
@@ -107,22 +107,23 @@ def _what_is_asked(body: bytes) -> str:
     return asked.model
 
 
-def _whatever_its_usage(provider: Provider, body: bytes) -> _WithoutUsage:
+def _whatever_its_usage(provider: Provider, body: bytes, api_key: str | None) -> _WithoutUsage:
     """A completion whose usage has a form of its own is still an answer; anything else is not."""
     try:
         return _without_usage.decode(body)
     except msgspec.DecodeError as exc:
-        if message_of(body):
-            raise _error_in_a_200(provider, body) from exc
+        if message_of(body, api_key):
+            raise _error_in_a_200(provider, body, api_key) from exc
         raise ProviderFailedError(
             f"{provider.id} answered 200 with JSON that is no completion: {str(exc)[:200].rstrip('.')}.",
             code="invalid_answer",
         ) from exc
 
 
-def _error_in_a_200(provider: Provider, body: bytes) -> ProviderFailedError:
+def _error_in_a_200(provider: Provider, body: bytes, api_key: str | None) -> ProviderFailedError:
     return ProviderFailedError(
-        f"{provider.id} answered 200 with an error: {message_of(body) or 'no message'}",
+        f"{provider.id} answered 200 with an error: {message_of(body, api_key) or 'no message'}",
+        brief=f"{provider.id} answered 200 with an error.",
         code="error_in_answer",
     )
 
