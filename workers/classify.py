@@ -109,7 +109,7 @@ def classify(
         brief=f"{provider} answered {status}.",
         code=None if code is None or code.isdigit() else code,  # vLLM repeats the status
         http_status=status,
-        body=_envelope(said, code, kind),
+        body=_envelope(said, text, code, kind),
         request_id=request_id(headers, key),
         retry_after_s=wait_s,
         rest_s=rest_s(headers, now) if wait_s is None else None,  # which is when all is there again, not some
@@ -169,9 +169,9 @@ def _by_status(status: int) -> type[ProviderError]:
     return BY_STATUS.get(status) or BY_HUNDRED.get(status // 100, ProviderFailedError)
 
 
-def _envelope(said: _Said, code: str | None, kind: type[ProviderError]) -> dict[str, Any]:
-    message = said.message or "no message"
-    return {"error": {"message": message, "type": said.type or kind.type, "param": said.param, "code": code}}
+def _envelope(said: _Said, text: str, code: str | None, kind: type[ProviderError]) -> dict[str, Any]:
+    error = {"message": text, "type": said.type or kind.type, "param": said.param, "code": code}
+    return {"error": error}
 
 
 def _said(body: bytes, key: str | None) -> _Said:
