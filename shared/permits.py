@@ -56,6 +56,7 @@ class Ending(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     used: dict[str, float] | None = None
     rest_s: float | None = None
+    output_tokens: int = 0
 
 
 UNUSED = Ending("nothing", 0.0, used={"rpm": 0.0, "tpm": 0.0, "money": 0.0})
@@ -84,16 +85,12 @@ def ending_of(
     settings: Breaker,
     *,
     counts: bool = True,
-    used: dict[str, float] | None = None,
-    rest_s: float | None = None,
 ) -> Ending:
     """What a call that raised `exc`, or nothing, has shown. `counts` is whether other errors than ours speak against the provider."""
     if exc is None or isinstance(exc, ProviderError):
         result = result_of(exc, duration_s, settings)
         if exc is None:
-            return Ending(
-                result, duration_s, code="" if result == "answered" else "slow_call", used=used, rest_s=rest_s
-            )
+            return Ending(result, duration_s, code="" if result == "answered" else "slow_call")
         unused = _NOT_ANSWERED if _used_nothing(exc) else None
         brief = exc.brief[:_MESSAGE_CHARS]
         return Ending(result, duration_s, exc.code or "", brief, exc.retry_after_s, unused, exc.rest_s)
@@ -121,6 +118,7 @@ def report_of(permit: Permit, ending: Ending) -> Report:
         limits=permit.limits,
         used=ending.used if permit.limited else None,
         rest_s=ending.rest_s,
+        output_tokens=ending.output_tokens,
     )
 
 

@@ -27,10 +27,11 @@ Exclude = Iterable[type[BaseException] | Callable[[Any], bool]]
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Of an answered call: what it took of the limits, by their kind, and for how long the provider's own leave nothing."""
+    """Of an answered call: what it took of the limits, by their kind, for how long the provider's own leave nothing, and how much it said."""
 
     used: dict[str, float] | None = None
     rest_s: float | None = None
+    output_tokens: int = 0
 
 
 _NOTHING = Told()
@@ -194,7 +195,12 @@ class SharedBreaker(pybreaker.CircuitBreaker):
         raise PermitRefusedError(block, max(0.0, block.until - now) if block.until else None)
 
     def _answered(self, permit: Permit, duration_s: float, told: Told = _NOTHING) -> None:
-        ending = ending_of(None, duration_s, self._settings, used=told.used, rest_s=told.rest_s)
+        ending = msgspec.structs.replace(
+            ending_of(None, duration_s, self._settings),
+            used=told.used,
+            rest_s=told.rest_s,
+            output_tokens=told.output_tokens,
+        )
         self._doorman.settle(permit, ending)
         for listener in self.listeners:
             listener.success(self)

@@ -36,7 +36,7 @@ from shared.permits import Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.routing_asked import RoutingAsked
-from workers.options import Option, options_of, turn_of, without
+from workers.options import Fleet, Option, options_of, turn_of, without
 from workers.retry import waits_briefly
 from workers.transport import Answer
 from workers.usage import counted
@@ -61,10 +61,8 @@ class Job(msgspec.Struct, frozen=True):
         return read_body(self.line) if self.slip.id else read_request(self.line)
 
 
-class Upstream(Protocol):
+class Upstream(Fleet, Protocol):
     """What an attempt needs of `workers.upstreams`."""
-
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate: ...
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]: ...
 
@@ -103,7 +101,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
         turn=turn,
         tried=slip.history.tried,
         catalogue=catalogue,
-        naming=upstream,
+        fleet=upstream,
     )
     if not options:
         return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))

@@ -11,11 +11,12 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from shared.catalogue import Breaker
+from shared.condition import Condition
 from shared.errors import StoreUnavailableError
 from shared.gate import Ask, Block, Candidate, Change, Exchanged, Flight, Gate, Report
 from shared.limits import Limits
@@ -76,6 +77,7 @@ class Gatekeeper:
         self._holder = holder
         self._adaptive = adaptive
         self._heard: Callable[[Sequence[Change]], None] = lambda _: None
+        self._learned: Callable[[Mapping[str, Condition]], None] = lambda _: None
         self._serial = 0
         self._permits = itertools.count(1)
         self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -91,9 +93,13 @@ class Gatekeeper:
         self._offset = 0.0
         self._thread = threading.Thread(target=self._loop, name="gatekeeper", daemon=True)
 
-    def start(self, heard: Callable[[Sequence[Change]], None]) -> None:
-        """`heard` is told, in the gate's thread, of breakers that changed."""
-        self._heard = heard
+    def start(
+        self,
+        heard: Callable[[Sequence[Change]], None],
+        learned: Callable[[Mapping[str, Condition]], None] = lambda _: None,
+    ) -> None:
+        """In the gate's thread `heard` is told of breakers that changed, `learned` of conditions that did."""
+        self._heard, self._learned = heard, learned
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -263,6 +269,8 @@ class Gatekeeper:
         self._alone.end()
         self._offset = told.now - time.time()
         self._alone.know(told)
+        if told.conditions:
+            self._learned(dict(told.conditions))
         return told
 
     def _drop(self, items: Sequence[_Item]) -> None:

@@ -1,25 +1,23 @@
 """Whom a job may be sent to, and by which name for its model: every provider that may serve it, best first."""
 
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from shared.catalogue import Catalogue, Provider
 from shared.gate import Candidate
-from shared.jobs import History
+from shared.jobs import History, Usage
 from shared.lines import Request
+from shared.prices import cost_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
 from shared.tokens import expect, measure
 from workers.needs import needs_of
-from workers.routing import rank
+from workers.routing import eligible, ordered
 from workers.strategies.custom import strategy_of
-from workers.strategies.records import RoutedJob
-
-_BY_SIZE = frozenset({"least_latency", "cost_optimized"})
-"""Strategies that go by a job's tokens. The rest need not pay for counting them."""
+from workers.strategies.records import RoutedJob, View
 
 _body = msgspec.json.Decoder(dict[str, Any])
 
@@ -32,10 +30,18 @@ class Option(NamedTuple):
     model: str
 
 
-class Naming(Protocol):
-    """Of `workers.upstreams`: how the gate names a provider that serves a model."""
+Price = Callable[[str], Decimal | None]
+"""What a job is expected to cost at a provider."""
+
+
+class Fleet(Protocol):
+    """Of `workers.upstreams`: how the gate names a provider that serves a model, and what is known of the providers now."""
 
     def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate: ...
+
+    def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]: ...
+
+    def now(self) -> float: ...
 
 
 def turn_of(job_or_batch_id: str, index: int, history: History) -> int:
@@ -51,25 +57,40 @@ def options_of(
     turn: int,
     tried: tuple[str, ...],
     catalogue: Catalogue,
-    naming: Naming,
+    fleet: Fleet,
 ) -> list[Option]:
     """By the request's own word, the batch's (`by_default`) and the providers file's. Its own model comes first, then the others it names."""
     asked = (request.routing or NOTHING_ASKED).over(by_default)
     name = asked.strategy or catalogue.routing.strategy
     strategy = strategy_of(catalogue.routing, name)
-    whole = _appraised(request, catalogue, by_size=name in _BY_SIZE or name in catalogue.routing.strategies)
+    own = name in catalogue.routing.strategies
+    dear = own or name == "cost_optimized"
+    whole = _appraised(request, catalogue, by_size=dear or name == "least_latency")
     tokens = whole.input_tokens + (whole.expected_output_tokens or 0)
     allowed = None if asked.providers is None else frozenset(asked.providers)
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         job = msgspec.structs.replace(whole, model=model, turn=turn, tried=tried, allowed=allowed)
-        ranked = rank(strategy, job, catalogue.providers, {}, time.time())
-        found += [Option(p, naming.candidate(p, model, endpoint, tokens), model) for p in ranked]
+        fit, _ = eligible(job, catalogue.providers)
+        named = {p.id: fleet.candidate(p, model, endpoint, tokens) for p in fit}
+        views = fleet.seen(named.values(), _price(job, fit) if dear else _unpriced) if len(fit) > 1 else {}
+        ranked = ordered(strategy, job, fit, views, fleet.now())
+        found += [Option(provider, named[provider.id], model) for provider in ranked]
     return found
 
 
+def _price(job: RoutedJob, providers: Sequence[Provider]) -> Price:
+    usage = Usage(input_tokens=job.input_tokens, output_tokens=job.expected_output_tokens or 0)
+    by_id = {provider.id: provider for provider in providers}
+    return lambda name: cost_of(by_id[name], job.model, usage)
+
+
+def _unpriced(_: str) -> None:
+    """For strategies that do not ask."""
+
+
 def _appraised(request: Request, catalogue: Catalogue, *, by_size: bool) -> RoutedJob:
-    """Its tokens and needs, as far as somebody goes by them."""
+    """Its tokens and needs, as far as somebody goes by them: counting is not free."""
     job = RoutedJob(request.model)
     if by_size or catalogue.goes_by_size:
         measured = measure(request.body)

@@ -60,7 +60,15 @@ def rank(
 
     `views` by provider id, `now` in Unix seconds.
     """
-    fit, _ = eligible(job, providers)
+    return ordered(strategy, job, eligible(job, providers)[0], views, now)
+
+
+def ordered(
+    strategy: Strategy, job: RoutedJob, fit: Sequence[Provider], views: Mapping[str, View], now: float
+) -> list[Provider]:
+    """The same of those that are known to be eligible."""
+    if len(fit) <= 1:
+        return list(fit)
     order = strategy(job, fit, views, now)
     if not job.tried:
         return order

@@ -60,7 +60,9 @@ class Runtime:
             places=settings.concurrency // 2,
             adaptive=lambda: self._fleet.current.adaptive_concurrency,
         )
-        self._upstreams = Upstreams(lambda: self._fleet.current, self._transport, gate, self._gatekeeper)
+        self._upstreams = Upstreams(
+            lambda: self._fleet.current, self._transport, gate, self._gatekeeper, self._gatekeeper.now
+        )
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
         self._watch = FleetWatch(self._fleet, self._leases.nudge)
         self._hints = Hints(app)
@@ -91,7 +93,7 @@ class Runtime:
 
     def start(self) -> None:
         self._hints.warm()
-        self._gatekeeper.start(self._upstreams.heard)
+        self._gatekeeper.start(self._upstreams.heard, self._upstreams.views.heard)
         self._calls.start()
         self._writer.start()
         self._leases.start()

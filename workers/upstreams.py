@@ -1,6 +1,7 @@
 """The providers as one worker calls them: under a permit, through the shared breaker, with the key of the moment."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -14,8 +15,11 @@ from shared.permits import UNUSED, Doorman, Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.shared_breaker import SharedBreaker, Told
+from workers.options import Price
+from workers.strategies.records import View
 from workers.transport import Answer, Transport
 from workers.usage import counted, limits_of, used_by
+from workers.views import Views
 
 _log = get_logger(__name__)
 
@@ -41,12 +45,20 @@ class Upstreams:
     """For all callers of a worker."""
 
     def __init__(
-        self, catalogue: Callable[[], Catalogue], transport: Transport, gate: Gate, doorman: Doorman
+        self,
+        catalogue: Callable[[], Catalogue],
+        transport: Transport,
+        gate: Gate,
+        doorman: Doorman,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now`: the store's time."""
         self._catalogue = catalogue
         self._transport = transport
         self._gate = gate
         self._doorman = doorman
+        self.now = now
+        self.views = Views(gate.conditions, now)
         self._breakers: dict[str, SharedBreaker] = {}
         self._keys: dict[str, str] = {}
         self._known: Catalogue | None = None
@@ -56,6 +68,10 @@ class Upstreams:
         """`tokens`: about as many as the call will take."""
         key, settings = self._transport.fingerprint(provider), self._catalogue().breaker
         return candidate_of(provider, model, endpoint, key, settings, limits_of(provider, tokens))
+
+    def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:
+        """As the strategies see them, by provider."""
+        return self.views.of(candidates, price)
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         """Leave for the first that may be called, or why none may.
@@ -90,11 +106,16 @@ class Upstreams:
                 asked = permit.candidate.model or answer.model
                 return cost_of(provider, asked, counted(answer.usage)) if answer.usage.known else None
 
-            return Told(used_by(permit, answer.usage, cost), answer.rest_s)
+            said = answer.usage.completion_tokens if answer.usage.known else 0
+            return Told(used_by(permit, answer.usage, cost), answer.rest_s, said)
 
-        return self._breaker(permit.candidate).run(
-            permit, lambda: self._transport.call(provider, endpoint, body), told
-        )
+        self.views.began(permit.id, provider.id)
+        try:
+            return self._breaker(permit.candidate).run(
+                permit, lambda: self._transport.call(provider, endpoint, body), told
+            )
+        finally:
+            self.views.ended(permit.id, provider.id)
 
     def _breaker(self, candidate: Candidate) -> SharedBreaker:
         found, settings = self._breakers.get(candidate.target), self._catalogue().breaker
@@ -117,7 +138,8 @@ class Upstreams:
     def look_for_mended(self) -> None:
         """What waits for a provider whose key is another one now comes back at once.
 
-        So does all that waits where the providers file is another one, and when a worker starts.
+        So does all that waits where the providers file is another one, and when a worker starts. Beside that, what others
+        have learned of the providers is looked at.
         """
         catalogue = self._catalogue()
         keys = {provider.id: self._transport.fingerprint(provider) for provider in catalogue.providers}
@@ -130,3 +152,4 @@ class Upstreams:
         except StoreUnavailableError:
             return
         self._known, self._keys = catalogue, keys
+        self.views.look(list(keys))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pytest
+from support.blind_fleet import BlindFleet
 from support.routes import ids, provider
 
 from shared.catalogue import Catalogue, Provider, Routing
@@ -20,14 +21,11 @@ ABC = (provider("a"), provider("b"), provider("c"))
 BODY = b'{"custom_id": "c", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}'
 
 
-class Shut:
+class Shut(BlindFleet):
     """Lets nobody through, and keeps in which order they were asked for."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
-
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:  # noqa: ARG002
-        return Candidate(provider.id, provider.id, "key", model)
 
     def acquire(self, candidates: Sequence[Candidate]) -> tuple[Block, ...]:
         self.asked.append([c.provider for c in candidates])

@@ -109,5 +109,5 @@ def test_a_strategy_is_asked_about_those_that_fit_only() -> None:
         asked.append(ids(list(known)))
         return list(known)
 
-    rank(strategy, RoutedJob("m"), [provider("a"), provider("b", enabled=False)], {}, NOW)
-    assert asked == [["a"]]
+    rank(strategy, RoutedJob("m"), [provider("a"), provider("b", enabled=False), provider("c")], {}, NOW)
+    assert asked == [["a", "c"]]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from support.batches import jsonl, line
+from support.blind_fleet import BlindFleet
 from support.ledgers import index, outcome, spec, worker
 from support.waiting import wait_for
 
@@ -78,16 +79,12 @@ class Lines(MemoryFiles):
         return [jsonl([line(name, "hello", model=name)]) for name in ("called", "blocked")]
 
 
-class Upstream:
+class Upstream(BlindFleet):
     """A call ends when it is told to."""
 
     def __init__(self) -> None:
         self.called = threading.Event()
         self.answers = threading.Event()
-
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
-        del endpoint, tokens
-        return Candidate(provider.id, provider.id, "", model)
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         (candidate,) = candidates

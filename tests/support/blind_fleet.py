@@ -1,0 +1,23 @@
+"""A fleet of which nothing is known, for tests that need only its names."""
+
+from collections.abc import Iterable, Mapping
+
+from shared.catalogue import Provider
+from shared.gate import Candidate
+from workers.options import Price
+from workers.strategies.records import View
+
+
+class BlindFleet:
+    """The contract: `workers.options.Fleet`."""
+
+    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
+        del endpoint, tokens
+        return Candidate(provider.id, provider.id, "key", model)
+
+    def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:
+        del candidates, price
+        return {}
+
+    def now(self) -> float:
+        return 0.0
