@@ -177,10 +177,11 @@ def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf, line: str | N
 
 
 def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
-    """None where the batch does not run: its files tell."""
+    """None where the batch does not run: its files tell. Raises RequestError where it has no such line."""
+    most = batch.total or batch.spec.lines or parts.settings.max_batch_jobs
+    number = whole(line, "line", most)
     if batch.status is not BatchStatus.IN_PROGRESS:
         return None
-    number = whole(line, "line", batch.total)
     job = parts.ledger.job(batch.spec.id, number - 1)
     return None if job is None else LineObject.of(number, job)
 
