@@ -247,8 +247,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     reaper sends the hint when they are due. `anew` forgets the attempts so far (an outage used them up).
 
     What is parked says why: `reason` (shared/gate.py), and `wait_for`: the providers of which each brings the jobs back
-    earlier by serving again. `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed
-    at `claimed_at` (the store's time).
+    earlier by serving again. `serves_s`: until the first of them may serve again by itself, where they are asked before that.
+    `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed at `claimed_at` (the store's time).
     """
 
     kind: Literal["retry", "park"]
@@ -259,13 +259,22 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     anew: bool = False
     reason: str = ""
     wait_for: tuple[str, ...] = ()
+    serves_s: float = 0.0
     blocked: bool = False
     tries: tuple[tuple[Try, ...], ...] = ()
     claimed_at: float = 0.0
 
+    @property
+    def lasts_s(self) -> float:
+        """For how long nothing can be called, as far as is known."""
+        return max(self.delay_s, self.serves_s)
+
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that wait for the same reason (shared/gate.py): since when the longest, and when the next of them is due. Unix seconds."""
+    """Jobs that wait for the same reason (shared/reasons.py) at the same provider: since when the longest, and until when at least.
+
+    They may be asked about before `until`; that the first of them can be called before, nobody expects. Unix seconds.
+    """
 
     reason: str
     provider: str

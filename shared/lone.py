@@ -102,7 +102,7 @@ class LoneJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parked(Waiting, frozen=True, kw_only=True):
-    """What a parked job waits for, and how long from now on, whatever the clock says."""
+    """What a parked job waits for, and how long from now on at least, whatever the clock says."""
 
     lasts_s: float
 
@@ -168,6 +168,10 @@ class LoneJobs(Protocol):
 
     def ended(self, job_ids: Sequence[str]) -> list[str]:
         """Those of them that have ended, or are not known any more."""
+        ...
+
+    def unbegun(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of them that no worker has ever had."""
         ...
 
     # the fleet

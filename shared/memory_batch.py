@@ -22,6 +22,7 @@ class Shard:
     reason: str = ""
     provider: str = ""
     parked_since: float | None = None
+    until: float = 0.0
 
 
 @dataclass

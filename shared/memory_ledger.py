@@ -199,7 +199,9 @@ class MemoryLedger(MemoryBatches):
         new, later = self._new_shard(batch, moved)
         if split.reason:
             later.reason, later.provider = split.reason, split.provider or next(iter(split.wait_for), "")
-            later.parked_since = self._now() if shard.parked_since is None else shard.parked_since
+            still = (shard.reason, shard.provider) == (later.reason, later.provider)
+            later.parked_since = shard.parked_since if still else self._now()
+            later.until = self._now() + split.lasts_s
         later.state, later.due = "later", self._now() + split.delay_s
         later.at = later.due + (contract.OVERDUE_S if split.kind == "retry" else 0.0)
         return new
@@ -328,6 +330,6 @@ def _waiting(shards: Sequence[Shard], reason: str, provider: str) -> Waiting:
         reason=reason,
         provider=provider,
         since=min(s.parked_since or 0.0 for s in shards),
-        until=min(s.due for s in shards),
+        until=min(s.until for s in shards),
         jobs=sum(len(s.jobs) for s in shards),
     )

@@ -31,7 +31,7 @@ class _Entry(msgspec.Struct):
     due: float | None = None
     polled: bool = False
     unwanted: bool = False
-    parked_since: float | None = None
+    parked_for: Waiting | None = None
 
 
 class _Claimed(msgspec.Struct):
@@ -201,6 +201,9 @@ class MemoryLone:
     def ended(self, job_ids: Sequence[str]) -> list[str]:
         return [j for j in job_ids if j not in self._jobs or self._jobs[j].view.status.terminal]
 
+    def unbegun(self, job_ids: Sequence[str]) -> list[str]:
+        return [j for j in job_ids if j in self._jobs and self._jobs[j].view.status is JobStatus.QUEUED]
+
     # the fleet
 
     def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:  # noqa: ARG002
@@ -316,9 +319,8 @@ class MemoryLone:
             after = history_after(before, split, started, tries[job_id]) or History()
             found.view = msgspec.structs.replace(found.view, history=after)
             found.token, found.due = None, self._now() + split.delay_s
-            if split.reason:
-                found.parked_since = found.parked_since or self._now()
-                found.view = msgspec.structs.replace(found.view, waiting=_waiting(found, split))
+            found.parked_for = _waiting(found.parked_for, split, self._now()) if split.reason else None
+            found.view = msgspec.structs.replace(found.view, waiting=found.parked_for)
         return lone.LONE if moved else None
 
     def finish(self, outcomes: Sequence[Outcome], *, writer: str, serial: int) -> Finished:
@@ -365,11 +367,8 @@ def _first(found: Iterable[tuple[float, _Entry]], most: int) -> list[_Entry]:
     return [entry for _, entry in sorted(found, key=lambda pair: (pair[0], pair[1].view.spec.id))[:most]]
 
 
-def _waiting(entry: _Entry, split: Split) -> Waiting:
-    return Waiting(
-        reason=split.reason,
-        provider=split.provider or next(iter(split.wait_for), ""),
-        since=entry.parked_since or 0.0,
-        until=entry.due or 0.0,
-        jobs=1,
-    )
+def _waiting(before: Waiting | None, split: Split, now: float) -> Waiting:
+    provider = split.provider or next(iter(split.wait_for), "")
+    still = before is not None and (before.reason, before.provider) == (split.reason, provider)
+    since = before.since if before is not None and still else now
+    return Waiting(reason=split.reason, provider=provider, since=since, until=now + split.lasts_s, jobs=1)

@@ -1,6 +1,6 @@
 """Lone jobs on Redis or Valkey. The contract: `shared.lone.LoneJobs`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from shared.scripts import Scripts
 _MOST_BYTES = 8 * 1024 * 1024
 _FIELDS = (
     *("spec", "status", "created", "expires", "started", "ended", "line"),
-    *("reason", "waits_for", "parked_since", "due", "history"),
+    *("reason", "waits_for", "parked_since", "until", "history"),
 )
 _HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": lone.OVERDUE_S}
 
@@ -95,13 +95,19 @@ class RedisLone:
         return found.decode() if found else None
 
     def ended(self, job_ids: Sequence[str]) -> list[str]:
+        open_ = {b"queued", b"in_progress"}
+        return [job_id for job_id, state in self._states(job_ids) if state not in open_]
+
+    def unbegun(self, job_ids: Sequence[str]) -> list[str]:
+        return [job_id for job_id, state in self._states(job_ids) if state == b"queued"]
+
+    def _states(self, job_ids: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         pipe = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.hget(self._keys.job(job_id), "status")
         with store_errors():
             states = pipe.execute()
-        open_ = {b"queued", b"in_progress"}
-        return [job_id for job_id, state in zip(job_ids, states, strict=True) if state not in open_]
+        return zip(job_ids, states, strict=True)
 
     # the fleet
 
@@ -189,7 +195,7 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
 
 
 def _job(row: Sequence[Any]) -> LoneJob:
-    spec, status, created, expires, started, ended, line, reason, waits_for, since, due, history = row
+    spec, status, created, expires, started, ended, line, reason, waits_for, since, until, history = row
     return LoneJob(
         spec=_spec.decode(spec),
         status=lone.JobStatus(status.decode()),
@@ -199,7 +205,11 @@ def _job(row: Sequence[Any]) -> LoneJob:
         ended_at=float(ended) if ended else None,
         line=line or b"",
         waiting=Waiting(
-            reason=reason.decode(), provider=waits_for.decode(), since=float(since), until=float(due), jobs=1
+            reason=reason.decode(),
+            provider=waits_for.decode(),
+            since=float(since),
+            until=float(until),
+            jobs=1,
         )
         if reason
         else None,

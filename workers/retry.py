@@ -32,7 +32,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     `doubt`: as many calls as it has attempts spoke against the provider, charged or not (a few bad requests that are probes
     again and again must not keep a breaker open for everybody). The job fails if one of its providers has answered some
     other job meanwhile; else it is an outage, and the job waits `delay_s` with its attempts anew.
-    What is parked has a `reason`, and the providers it waits for; `blocked`: none of them was called.
+    What is parked has a `reason`, and the providers it waits for; `blocked`: none of them was called. `serves_s`: until the
+    first of them may serve again, where that is after it is asked anew.
     """
 
     kind: Literal["retry", "park", "fail", "doubt"]
@@ -41,6 +42,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
     wait_for: tuple[str, ...] = ()
     blocked: bool = False
+    serves_s: float = 0.0
 
 
 def backoff_s(retry: Retry, nth: int) -> float:
@@ -80,7 +82,8 @@ def _pause_s(error: RateLimitedError, history: History, retry: Retry, spread: fl
 
 def park(blocks: Sequence[Block], history: History, *, now: float, spread: float, alone: bool) -> Decision:
     """For a job that may call none of its providers: it waits for the first that may serve again. `alone`: no crowd comes with it."""
-    first = min(blocks, key=lambda block: (block.reason.takes_a_person, block.until or math.inf))
+    first = min(blocks, key=lambda block: (block.reason.takes_a_person, _serves(block, now)))
+    serves_s = _serves(first, now) - now
     delay_s = max(0.05, _due(first, now) - now) + (SPREAD_ALONE_S if alone else SPREAD_S) * spread
     if first.reason in {Reason.BREAKER_OPEN, Reason.BREAKER_PROBING} and history.tries:
         delay_s += AFTER_OTHERS_S
@@ -92,20 +95,25 @@ def park(blocks: Sequence[Block], history: History, *, now: float, spread: float
         reason=first.reason,
         wait_for=tuple(provider for provider in providers if provider) or _NOBODYS.get(first.reason, ()),
         blocked=True,
+        serves_s=serves_s if 0 < serves_s < math.inf else 0.0,
     )
 
 
 _NOBODYS = {Reason.NO_PROVIDER: (NOBODY,)}
 
 
-def _due(block: Block, now: float) -> float:
-    """When to ask again; no later than after a minute, which costs nothing, but at a limit, where each has its turn."""
-    latest = now + OUTAGE_PAUSE_S
+def _serves(block: Block, now: float) -> float:
+    """When it may serve again by itself; infinity where that is not known."""
     if block.reason is Reason.BREAKER_PROBING:
         return now + PROBING_PAUSE_S
+    return block.until or math.inf
+
+
+def _due(block: Block, now: float) -> float:
+    """When to ask again; no later than after a minute, which costs nothing, but at a limit, where each has its turn."""
     if block.reason is Reason.LIMIT_REACHED:
         return block.until  # its turn
-    return min(block.until, latest) if block.until else latest
+    return min(_serves(block, now), now + OUTAGE_PAUSE_S)
 
 
 def _wait(delay_s: float, retry: Retry, reason: Reason, *, charged: bool) -> Decision:

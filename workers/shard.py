@@ -295,7 +295,7 @@ class ShardRun:
             lambda: self.store.split(claim.ref, claim.token, _split_of(decision, group, claim.claimed_at))
         )
         if ref is not None and split.kind == "retry":
-            self._retry(ref, _left_s(decision, group), group[0].why or RuntimeError())
+            self._retry(ref, _left_s(decision.delay_s, group), group[0].why or RuntimeError())
 
 
 _FLUSH = object()
@@ -308,9 +308,9 @@ def _lane(slip: Slip) -> Lane:
     return Lane.RETRY if slip.id or slip.history.attempts or slip.history.parked else Lane.FRESH
 
 
-def _left_s(decision: Decision, group: Sequence[_Waiting]) -> float:
-    """Until they are due; none of them comes too early."""
-    return max(0.0, decision.delay_s - (time.monotonic() - max(w.since_s for w in group)))
+def _left_s(pause_s: float, group: Sequence[_Waiting]) -> float:
+    """What is left of it for the latest of them; none of them comes too early."""
+    return max(0.0, pause_s - (time.monotonic() - max(w.since_s for w in group)))
 
 
 def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float) -> Split:
@@ -320,12 +320,13 @@ def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float) 
         kind="retry" if decision.kind == "retry" else "park",
         claimed_at=claimed_at,
         jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
-        delay_s=_left_s(decision, group),
+        delay_s=_left_s(decision.delay_s, group),
         provider=provider,
         charged=decision.charged and decision.kind != "doubt",
         anew=decision.kind == "doubt",
         reason=decision.reason.value if decision.reason else "",
         wait_for=decision.wait_for or ((provider,) if provider else ()),
+        serves_s=_left_s(decision.serves_s, group),
         blocked=decision.blocked,
         tries=tuple(w.result.tries for w in group),
     )
@@ -337,7 +338,8 @@ def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]
     for w in waiting:
         d = w.decision
         step = round(d.delay_s, 1) if d.kind == "retry" else d.delay_s // 5
-        groups.setdefault((d.kind, d.charged, d.reason, d.wait_for, w.provider, step), []).append(w)
+        fate = (d.kind, d.charged, d.reason, d.wait_for, w.provider, step, d.serves_s // 5)
+        groups.setdefault(fate, []).append(w)
     for group in groups.values():
         yield max((w.decision for w in group), key=lambda d: d.delay_s), group
 

@@ -5,7 +5,7 @@ if b[3] ~= 'in_progress' then return { 0, 0, 0, '0' } end
 local queued, running, retrying, retry_at = tonumber(b[1]) - tonumber(b[2] or '0'), 0, 0, math.huge
 local groups, order = {}, {}
 for _, number in ipairs(call('SMEMBERS', key .. ':sh')) do
-  local s = call('HMGET', key .. ':s:' .. number, 'state', 'n', 'due', 'reason', 'provider', 'parked_since')
+  local s = call('HMGET', key .. ':s:' .. number, 'state', 'n', 'due', 'reason', 'provider', 'parked_since', 'until')
   local n = tonumber(s[2] or '0')
   if s[1] == 'leased' then
     running = running + n
@@ -20,7 +20,7 @@ for _, number in ipairs(call('SMEMBERS', key .. ':sh')) do
       order[#order + 1] = name
     end
     local g = groups[name]
-    g.since, g.ends = math.min(g.since, tonumber(s[6])), math.min(g.ends, tonumber(s[3]))
+    g.since, g.ends = math.min(g.since, tonumber(s[6])), math.min(g.ends, tonumber(s[7] or s[3]))
     g.jobs = g.jobs + n
   end
 end

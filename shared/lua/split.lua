@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- {ref, token, jobs, kind, delay_s, provider, charged, anew, reason, wait_for, blocked, tries, most_tries, overdue_s}
+-- {ref, token, jobs, kind, delay_s, provider, charged, anew, reason, wait_for, serves_s, blocked, tries, most_tries, overdue_s}
 -- -> the new shard's ref, or nothing
 local key, id = shard_key(A.ref)
 if not holds(key, A.token) then return false end
@@ -15,7 +15,7 @@ if #moved == 0 then return false end
 call('HSET', key, 'jobs', cjson.encode(kept))
 call('HINCRBY', key, 'n', -#moved)
 call('DECRBY', P .. 'load', #moved)
-local old = call('HMGET', key, 'claimed_at', 'parked_since')
+local old = call('HMGET', key, 'claimed_at', 'parked_since', 'reason', 'provider')
 for _, job in ipairs(moved) do
   local history = history_after(call('HGET', batch .. ':at', job), tonumber(old[1]), wanted[job])
   if history then call('HSET', batch .. ':at', job, history) end
@@ -25,8 +25,10 @@ local ref, shard = new_shard(id, moved)
 call('HSET', shard, 'state', 'later', 'due', stamp(t + A.delay_s))
 call('ZADD', P .. 'later', stamp(t + A.delay_s + (A.kind == 'retry' and A.overdue_s or 0)), ref)
 if A.reason ~= '' then
-  call('HSET', shard, 'reason', A.reason, 'provider', A.provider ~= '' and A.provider or A.wait_for[1] or '',
-    'parked_since', old[2] or stamp(t))
+  local provider = A.provider ~= '' and A.provider or A.wait_for[1] or ''
+  local still = old[3] == A.reason and old[4] == provider
+  call('HSET', shard, 'reason', A.reason, 'provider', provider, 'parked_since', still and old[2] or stamp(t),
+    'until', stamp(t + math.max(A.delay_s, A.serves_s)))
   await(ref, t + A.delay_s)
 end
 return ref

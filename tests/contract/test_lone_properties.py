@@ -161,6 +161,11 @@ class Fleet(RuleBasedStateMachine):
         if (job_id := self.a_job(data)) is not None:
             self.both(lambda lone: lone.wait(job_id, caller))
 
+    @rule()
+    def look_for_unbegun(self) -> None:
+        found = self.both(lambda lone: lone.unbegun(sorted(self.known)))
+        assert all(job_id not in self.outcomes for job_id in found)
+
     @rule(data=st.data(), caller=CALLERS, cancel=st.booleans())
     def leave(self, data: st.DataObject, caller: str, cancel: bool) -> None:
         if (job_id := self.a_job(data)) is not None:

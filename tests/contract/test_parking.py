@@ -90,6 +90,73 @@ def test_who_is_parked_again_has_waited_since_the_first_time(stores: Stores) -> 
     assert again.slips[0].history.parked == 0  # it was never called
 
 
+@pytest.mark.parametrize("why", [{"reason": "rate_limited"}, {"wait_for": ("p2", "p1")}])
+def test_who_is_parked_for_another_reason_or_provider_waits_anew(
+    stores: Stores, why: dict[str, object]
+) -> None:
+    ledger, lone, new = stores.ledger, stores.lone, job()
+    made = started(ledger, 1)
+    (claim,) = claimed(ledger, 10)
+    ref = ledger.split(claim.ref, claim.token, parked((0,), delay_s=0.1))
+    lone.submit([new])
+    held = claim_lone(lone)
+    lone.split(held.ref, held.token, parked((new.spec.id,), delay_s=0.1))
+    assert ref is not None
+    stores.pass_time(0.6)
+    again, held = ledger.claim(ref, holder="w1", lease_s=LONG_S), claim_lone(lone)
+    assert again is not None
+    ledger.split(again.ref, again.token, parked((0,), **why))
+    lone.split(held.ref, held.token, parked((new.spec.id,), **why))
+    (waiting,) = ledger.progress(made.id).waiting
+    assert waiting.since >= claim.claimed_at + 0.4
+    shown = lone.get(new.spec.id)
+    assert shown is not None
+    assert shown.waiting is not None
+    assert shown.waiting.since >= shown.created_at + 0.4
+
+
+def test_a_lone_job_parked_again_has_waited_since_the_first_time_unless_it_was_called_meanwhile(
+    stores: Stores,
+) -> None:
+    lone, new = stores.lone, job()
+    lone.submit([new])
+    since: list[float] = []
+    for split in (
+        parked((new.spec.id,), delay_s=0.1),
+        parked((new.spec.id,), delay_s=0.1),
+        Split(kind="retry", jobs=(new.spec.id,), delay_s=0.1, provider="p1"),
+        parked((new.spec.id,), delay_s=0.1),
+    ):
+        held = claim_lone(lone)
+        lone.split(held.ref, held.token, split)
+        shown = lone.get(new.spec.id)
+        assert shown is not None
+        since.append(shown.waiting.since if shown.waiting else 0.0)
+        stores.pass_time(0.6)
+    assert since[0] == since[1] > since[2] == 0.0
+    assert since[3] >= since[0] + 1.0
+
+
+def test_what_is_asked_about_before_anything_can_serve_tells_when_something_can(stores: Stores) -> None:
+    ledger, lone, new = stores.ledger, stores.lone, job()
+    made = started(ledger, 1)
+    (claim,) = claimed(ledger, 10)
+    ref = ledger.split(claim.ref, claim.token, parked((0,), delay_s=0.1, serves_s=3540.0))
+    lone.submit([new])
+    held = claim_lone(lone)
+    lone.split(held.ref, held.token, parked((new.spec.id,), delay_s=0.1, serves_s=3540.0))
+    (waiting,) = ledger.progress(made.id).waiting
+    assert waiting.until == pytest.approx(claim.claimed_at + 3540, abs=1.0)
+    shown = lone.get(new.spec.id)
+    assert shown is not None
+    assert shown.waiting is not None
+    assert shown.waiting.until == pytest.approx(shown.created_at + 3540, abs=1.0)
+    stores.pass_time(0.6)
+    assert ref is not None
+    assert ledger.claim(ref, holder="w1", lease_s=LONG_S) is not None
+    assert claim_lone(lone)
+
+
 def test_what_was_tried_is_remembered_the_latest_twenty_calls(stores: Stores) -> None:
     lone, new = stores.lone, job()
     lone.submit([new])

@@ -97,5 +97,41 @@ def test_pauses_grow_to_a_minute_and_are_spread(times: int, spread: float) -> No
 def test_what_no_provider_serves_waits_for_the_file_to_change() -> None:
     nobody = park([Block("", Reason.NO_PROVIDER, 0.0, "m")], History(), now=1000.0, spread=0.0, alone=True)
     assert (nobody.wait_for, nobody.delay_s) == ((NOBODY,), OUTAGE_PAUSE_S)
+    assert nobody.serves_s == 0.0
     away = park([Block("", Reason.STORE_AWAY, 1001.0)], History(), now=1000.0, spread=0.0, alone=True)
     assert away.wait_for == ()
+
+
+BLOCKS = st.builds(
+    Block,
+    st.sampled_from("abc"),
+    st.sampled_from(list(Reason)),
+    st.one_of(st.just(0.0), st.floats(1000.5, 9000.0)),
+)
+
+
+@given(st.lists(BLOCKS, min_size=1, max_size=5), st.floats(0, 1, exclude_max=True))
+def test_the_time_told_is_the_earliest_at_which_anything_could_serve(
+    blocks: list[Block], spread: float
+) -> None:
+    decision = park(blocks, History(), now=1000.0, spread=spread, alone=True)
+    by_itself = [b for b in blocks if not b.reason.takes_a_person] or blocks
+    times = [1.0 if b.reason is Reason.BREAKER_PROBING else b.until - 1000.0 for b in by_itself]
+    known = [time_s for time_s in times if time_s > 0]
+    assert decision.serves_s == pytest.approx(min(known, default=0.0))
+    assert decision.reason in {b.reason for b in by_itself}
+
+
+def test_a_long_cool_down_is_asked_about_each_minute_and_told_in_full() -> None:
+    decision = park([Block("a", Reason.RATE_LIMITED, 4540.0)], History(), now=1000.0, spread=0.0, alone=True)
+    assert (decision.delay_s, decision.serves_s) == (OUTAGE_PAUSE_S, 3540.0)
+
+
+def test_another_that_is_probed_is_the_first_to_serve() -> None:
+    blocks = [Block("a", Reason.RATE_LIMITED, 4540.0), Block("b", Reason.BREAKER_PROBING, 0.0)]
+    decision = park(blocks, History(), now=1000.0, spread=0.0, alone=True)
+    assert (decision.reason, decision.delay_s, decision.wait_for) == (
+        Reason.BREAKER_PROBING,
+        1.0,
+        ("b", "a"),
+    )
