@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from api import problems
 from api.admission import OPEN, by_key, from_anywhere, from_this_machine
+from api.crew import Crew
 from api.desk import Desk
 from api.guard import Guard
 from api.keyring import load_keyring
@@ -50,10 +51,12 @@ def make_parts(settings: Settings) -> Parts:
     room = RoomWatch(reader, API_AGE_S)
     desk = Desk(stores.lone, hints, name, room)
     presence = Presence(RedisRoster(client, prefix), name, lambda: fleet.state)
+    crew = Crew(lambda: len(stores.ledger.workers()), desk.tell_unbegun)
 
     def tick(anew: bool) -> None:  # noqa: FBT001  RedisReplies' signature
         desk.tick(anew)
         presence.tick()
+        crew.tick()
 
     return Parts(
         settings=settings,
@@ -66,6 +69,7 @@ def make_parts(settings: Settings) -> Parts:
         room=room,
         idempotency=RedisIdempotency(client, prefix),
         desk=desk,
+        crew=crew,
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=tick),
         fleet=fleet,
         watch=FleetWatch(fleet),

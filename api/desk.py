@@ -201,6 +201,17 @@ class Desk:
             return
         self._on_loop(self._deliver, [Reply(job_id, "") for job_id in ended])
 
+    def tell_unbegun(self, why: Parked) -> None:
+        """What keeps the jobs that no worker has had yet from being begun; nothing while the store does not answer."""
+        waiting = list(self._in_store)
+        try:
+            unbegun = self._lone.unbegun(waiting) if waiting else []
+        except StoreUnavailableError as exc:
+            _log.warning("store_away", error=exc.message)
+            return
+        parked = msgspec.json.encode(why).decode()
+        self._on_loop(self._deliver, [Reply(job_id, "", parked) for job_id in unbegun])
+
     # in the event loop
 
     def _deliver(self, replies: list[Reply]) -> None:

@@ -22,7 +22,7 @@ from shared.reasons import Reason, in_words
 
 
 class WaitingObject(BaseModel):
-    """Jobs that wait for the same reason: at which provider, since when the longest, and when the next of them is tried again.
+    """Jobs that wait for the same reason: at which provider, since when the longest, and when that may be over by itself.
 
     The times are null where no worker is alive.
     """

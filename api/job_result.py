@@ -107,9 +107,10 @@ def too_slow(job_id: str, waited_s: float) -> Answer:
 def no_provider(job_id: str, waiting: Waiting, lasts_s: float) -> Answer:
     """For a job that nobody can serve within the caller's wait."""
     retry_s = max(1, math.ceil(lasts_s))
+    why = in_words(waiting.reason, waiting.provider)
     message = (
-        f"No provider can serve this now: {in_words(waiting.reason, waiting.provider)}. Try again in {retry_s} s, or send `Prefer: respond-async`:"
-        " such a job waits until one can."
+        f"No provider can serve this now: {why} ({waiting.reason}). Try again in {retry_s} s, or send"
+        " `Prefer: respond-async`: such a job waits until one can."
     )
     headers = {"x-llm-edge-job": job_id, "retry-after": str(retry_s)}
     return Answer(503, envelope(message, code="no_provider_available"), headers)

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from shared.jobs import History, Try, Waiting
 from shared.lines import shown_try
-from shared.lone import LoneJob
+from shared.lone import JobStatus, LoneJob
+from shared.reasons import Reason
 
 
 class JobResponse(BaseModel):
@@ -58,12 +59,15 @@ def routing_of(history: History) -> JobRouting | None:
 
 
 class JobWaiting(BaseModel):
-    """Why an open job is not called now (`reason`), at which provider, since when, and when it is tried again."""
+    """Why an open job is not called now (`reason`), at which provider, since when, and when that may be over by itself.
+
+    The times are null where no worker is alive.
+    """
 
     reason: str
     provider: str | None
-    since: int
-    until: int
+    since: int | None
+    until: int | None
 
     @classmethod
     def of(cls, waiting: Waiting) -> "JobWaiting":
@@ -73,6 +77,15 @@ class JobWaiting(BaseModel):
             since=int(waiting.since),
             until=math.ceil(waiting.until),
         )
+
+
+_NO_WORKER = JobWaiting(reason=Reason.NO_WORKER, provider=None, since=None, until=None)
+
+
+def _waiting(job: LoneJob, *, crewless: bool) -> JobWaiting | None:
+    if job.waiting is not None:
+        return JobWaiting.of(job.waiting)
+    return _NO_WORKER if crewless and job.status is JobStatus.QUEUED else None
 
 
 class JobObject(BaseModel):
@@ -92,7 +105,8 @@ class JobObject(BaseModel):
     deleted: bool = False
 
     @classmethod
-    def of(cls, job: LoneJob, *, deleted: bool = False) -> "JobObject":
+    def of(cls, job: LoneJob, *, deleted: bool = False, crewless: bool = False) -> "JobObject":
+        """`crewless`: no worker is alive."""
         line: dict[str, Any] = msgspec.json.decode(job.line) if job.line else {}
         return cls(
             id=job.spec.id,
@@ -106,7 +120,7 @@ class JobObject(BaseModel):
             response=line.get("response"),
             error=line.get("error"),
             routing=line.get("routing") or routing_of(job.history),
-            waiting=None if job.waiting is None else JobWaiting.of(job.waiting),
+            waiting=_waiting(job, crewless=crewless),
             deleted=deleted,
         )
 

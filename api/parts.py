@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from fastapi import Depends, Request
 
+from api.crew import Crew
 from api.desk import Desk
 from api.keyring import Keyring
 from api.metrics import Metrics
@@ -34,6 +35,7 @@ class Parts(msgspec.Struct, frozen=True):
     room: RoomWatch
     idempotency: Idempotency
     desk: Desk
+    crew: Crew
     replies: RedisReplies
     fleet: FleetFile
     watch: FleetWatch

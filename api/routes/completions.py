@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from api import idempotency, job_result
 from api.caller import caller_of
+from api.crew import SURE_S, nobody
 from api.desk import Heard
 from api.job_result import Answer
 from api.job_schema import JobObject
@@ -25,7 +26,7 @@ from shared.jobs import Fault, Waiting
 from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
 from shared.offer import CatalogueOffer
-from shared.reasons import takes_a_person
+from shared.reasons import Reason, takes_a_person
 
 
 class _Direct(APIRoute):
@@ -39,6 +40,9 @@ class _Direct(APIRoute):
 router = APIRouter(prefix="/v1", tags=["Completions"], responses=ERRORS, route_class=_Direct)
 
 _GONE = 499  # nginx' status for a caller who left; nobody reads it
+_MOMENT_S = (
+    0.5  # at its caller's limit, a parked job may just be asked about anew: what comes of that is soon heard
+)
 _HEADERS = {
     "parameters": [
         idempotency.PARAMETER,
@@ -242,20 +246,11 @@ async def _outcome(
     job_id: str, ended: "asyncio.Future[Heard]", asked: _Asked, request: Request, parts: Parts
 ) -> Answer | None:
     """How the job ended, that it goes on beyond the wait limit or cannot be done within it, or None where the caller has left."""
-    limit_s = parts.settings.wait_s
-    until = time.monotonic() + limit_s
     left: asyncio.Future[Any] = asyncio.ensure_future(
         request.receive()
     )  # after the body only the disconnection can come
     try:
-        while True:
-            await asyncio.wait(
-                {ended, left}, timeout=until - time.monotonic(), return_when=asyncio.FIRST_COMPLETED
-            )
-            heard = ended.result() if ended.done() and not left.done() else None
-            if not isinstance(heard, Parked) or _too_long(heard, heard.lasts_s, until - time.monotonic()):
-                break
-            ended = parts.desk.expect(job_id, in_store=True)  # it is parked, and comes back in time
+        heard = await _heard(job_id, ended, left, parts)
     finally:
         left_us = left.done() and not left.cancelled()
         left.cancel()
@@ -267,14 +262,49 @@ async def _outcome(
             return job_result.answer(job_id, heard)
         job = await anyio.to_thread.run_sync(parts.lone.get, job_id)
         return _from_record(job_id, job)
-    ended.cancel()
     await anyio.to_thread.run_sync(_leave, parts, job_id, left_us and asked.once is None)
-    return None if left_us else job_result.too_slow(job_id, limit_s)
+    return None if left_us else job_result.too_slow(job_id, parts.settings.wait_s)
+
+
+async def _heard(
+    job_id: str, ended: "asyncio.Future[Heard]", left: "asyncio.Future[Any]", parts: Parts
+) -> Heard | None:
+    """How it ended, or what keeps it from being done within the wait limit; None where it goes on beyond that, or the caller has left."""
+    until, parked, extended = time.monotonic() + parts.settings.wait_s, False, False
+    try:
+        while True:
+            await asyncio.wait(
+                {ended, left}, timeout=until - time.monotonic(), return_when=asyncio.FIRST_COMPLETED
+            )
+            if left.done():
+                return None
+            if not ended.done():  # the wait is over
+                why = await anyio.to_thread.run_sync(_why_not, parts, job_id)
+                if not ended.done() and (why is not None or not parked or extended):
+                    return why
+                until, extended = time.monotonic() + _MOMENT_S, True
+                continue
+            heard = ended.result()
+            if not isinstance(heard, Parked) or _too_long(heard, heard.lasts_s, until - time.monotonic()):
+                return heard
+            ended, parked = parts.desk.expect(job_id, in_store=True), True  # it comes back in time
+    finally:
+        ended.cancel()
+
+
+def _why_not(parts: Parts, job_id: str) -> Parked | None:
+    """Why the job is not called now; None where it is under way, or behind others."""
+    job = parts.lone.get(job_id)
+    if job is None:
+        return None
+    if job.waiting is not None:
+        return Parked(**msgspec.structs.asdict(job.waiting), lasts_s=_lasts_s(job.waiting))
+    return nobody() if job.status is JobStatus.QUEUED and parts.crew.missing(SURE_S) else None
 
 
 def _too_long(waiting: Waiting, lasts_s: float, patience_s: float) -> bool:
     """Whether nothing can serve the job while its caller waits: not in that time, or not before somebody mends it."""
-    return lasts_s > patience_s or takes_a_person(waiting.reason)
+    return lasts_s > patience_s or takes_a_person(waiting.reason) or waiting.reason == Reason.NO_WORKER
 
 
 def _lasts_s(waiting: Waiting) -> float:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 import pytest
 from support.lone import job, result
 
+from api.crew import nobody
 from api.desk import Desk
 from shared.broker import Hints
 from shared.clock import ManualClock
 from shared.errors import StoreUnavailableError
 from shared.idempotency import Once
-from shared.lone import JobStatus, NewJob, Submitted
+from shared.lone import JobStatus, NewJob, Parked, Submitted
 from shared.memory_lone import MemoryLone
 from shared.room import Room
 from shared.room_watch import API_AGE_S, RoomWatch
@@ -126,6 +127,29 @@ def test_a_job_taken_in_without_an_answer_waits_for_its_key(*, keyed: bool, stat
             lone.lost = 1  # and now the answer to the repetition is lost once
             again = await desk.submit(job(caller="api-1", once=once))
             assert (again.id == new.spec.id) is keyed
+        finally:
+            desk.stop()
+
+    asyncio.run(run())
+
+
+def test_only_those_whose_jobs_nobody_has_begun_are_told_what_keeps_them() -> None:
+    lone = MemoryLone(ManualClock())
+    desk = Desk(lone, NoHints(), "api-1", RoomWatch(Room, API_AGE_S))
+    begun, unbegun = job(caller="api-1"), job(caller="api-1")
+
+    async def run() -> None:
+        desk.start()
+        try:
+            heard = [desk.expect(new.spec.id) for new in (begun, unbegun)]
+            await desk.submit(begun)
+            assert lone.claim(waited=1, rest=0, holder="w1", lease_s=60.0) is not None
+            await desk.submit(unbegun)
+            desk.tell_unbegun(nobody())
+            told = await asyncio.wait_for(heard[1], 10)
+            assert isinstance(told, Parked)
+            assert told.reason == "no_worker_alive"
+            assert not heard[0].done()
         finally:
             desk.stop()
 
