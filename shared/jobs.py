@@ -249,6 +249,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     What is parked says why: `reason` (shared/gate.py), and `wait_for`: the providers of which each brings the jobs back
     earlier by serving again. `serves_s`: until the first of them may serve again by itself, where they are asked before that.
     `blocked`: no call was made. `tries`: for each job the calls that were, since it was claimed at `claimed_at` (the store's time).
+    A provider that has begun to serve again since `asked_at`, when the worker was told to wait, brings them back in `soon_s`.
     """
 
     kind: Literal["retry", "park"]
@@ -263,6 +264,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     blocked: bool = False
     tries: tuple[tuple[Try, ...], ...] = ()
     claimed_at: float = 0.0
+    asked_at: float = 0.0
+    soon_s: float = 0.0
 
     @property
     def lasts_s(self) -> float:

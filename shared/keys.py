@@ -46,6 +46,7 @@ class Keys:
     | lm:KIND:SCOPE | string | a counter of rpm, tpm (when the bucket is full again) or money (nano-dollars reserved and spent) |
     | fl:SCOPE | hash | sender -> its calls in flight under a limit of concurrency, and when it was heard of |
     | gs:SENDER | hash | the last exchange of a worker with the gate and its answer; the scopes where it had calls in flight |
+    | woken:PROVIDER | string | when what waits for it was last brought back, for a minute |
     | wait:PROVIDER | zset | parked shards and lone jobs that it could serve, by due time; `wait:` of those that no provider serves |
     """
 

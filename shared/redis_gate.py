@@ -19,7 +19,8 @@ WAKE_S = 2.0
 """What waited for a provider that serves again comes back within this time, spread out evenly."""
 
 _WAKE_MOST = 10_000
-_WAKING = {"wake_s": WAKE_S, "wake_most": _WAKE_MOST}
+_WOKEN_KEPT_S = 60  # whoever was told to wait before has long said so to the ledger
+_WAKING = {"wake_s": WAKE_S, "wake_most": _WAKE_MOST, "woken_kept_s": _WOKEN_KEPT_S}
 _NUMBERS = {
     "slot_s": condition.SLOT_S,
     "window_s": condition.WINDOW_S,

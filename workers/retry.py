@@ -15,6 +15,9 @@ from shared.reasons import Reason
 OUTAGE_PAUSE_S = 60.0
 """The longest pause between two tries of a job whose providers answer nobody, or may not be asked."""
 
+MOST_AWAITED = 8
+"""So many providers bring a job back by serving again; it comes back in a minute anyway."""
+
 AFTER_OTHERS_S = 1.0
 """Who has failed before comes back to a breaker later than who has not, so that it is the others who probe."""
 
@@ -82,12 +85,13 @@ def _pause_s(error: RateLimitedError, history: History, retry: Retry, spread: fl
 
 def park(blocks: Sequence[Block], history: History, *, now: float, spread: float, alone: bool) -> Decision:
     """For a job that may call none of its providers: it waits for the first that may serve again. `alone`: no crowd comes with it."""
-    first = min(blocks, key=lambda block: (block.reason.takes_a_person, _serves(block, now)))
+    soonest = sorted(blocks, key=lambda block: (block.reason.takes_a_person, _serves(block, now)))
+    first = soonest[0]
     serves_s = _serves(first, now) - now
     delay_s = max(0.05, _due(first, now) - now) + (SPREAD_ALONE_S if alone else SPREAD_S) * spread
     if first.reason in {Reason.BREAKER_OPEN, Reason.BREAKER_PROBING} and history.tries:
         delay_s += AFTER_OTHERS_S
-    providers = dict.fromkeys([first.provider, *(block.provider for block in blocks)])
+    providers = dict.fromkeys(block.provider for block in soonest[:MOST_AWAITED])
     return Decision(
         kind="park",
         delay_s=delay_s,

@@ -21,7 +21,7 @@ from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
 from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
 from workers.leases import Leases
-from workers.retry import Decision, decide, park
+from workers.retry import SPREAD_S, Decision, decide, park
 from workers.writer import Entry, Writer
 
 LINGER_S = 0.025
@@ -35,6 +35,9 @@ STUCK_S = 2.0
 
 AGAIN_S = 0.5
 """Between tries while the store takes neither splits nor releases."""
+
+_TOLD_S = 0.25
+"""The gate's word is so old at most when a job is known to wait: what is brought back for nothing only asks once more."""
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -288,11 +291,13 @@ class ShardRun:
 
     def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
         claim = self._claim
-        split = _split_of(decision, group, claim.claimed_at)
+        split = _split_of(decision, group, claim.claimed_at, self._parts.now())
         if decision.reason is not None and split.kind == "park":
             _log.info("parked", shard=claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s)
         ref = self._insist(
-            lambda: self.store.split(claim.ref, claim.token, _split_of(decision, group, claim.claimed_at))
+            lambda: self.store.split(
+                claim.ref, claim.token, _split_of(decision, group, claim.claimed_at, self._parts.now())
+            )
         )
         if ref is not None and split.kind == "retry":
             self._retry(ref, _left_s(decision.delay_s, group), group[0].why or RuntimeError())
@@ -313,7 +318,7 @@ def _left_s(pause_s: float, group: Sequence[_Waiting]) -> float:
     return max(0.0, pause_s - (time.monotonic() - max(w.since_s for w in group)))
 
 
-def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float) -> Split:
+def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float, now: float) -> Split:
     slips = [w.result.job.slip for w in group]
     provider = group[0].provider
     return Split(
@@ -329,6 +334,8 @@ def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float) 
         serves_s=_left_s(decision.serves_s, group),
         blocked=decision.blocked,
         tries=tuple(w.result.tries for w in group),
+        asked_at=now - (time.monotonic() - min(w.since_s for w in group)) - _TOLD_S,
+        soon_s=SPREAD_S * random.random(),
     )
 
 

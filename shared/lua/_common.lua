@@ -158,7 +158,17 @@ local function await(ref, due)
     local key = P .. 'wait:' .. provider
     call('ZREMRANGEBYSCORE', key, '-inf', stamp(now()))
     call('ZADD', key, stamp(due), ref)
+    call('EXPIRE', key, math.ceil(A.delay_s) + 3600)
   end
+end
+
+-- when what leaves its shard is due: soon where a provider has begun to serve again since the worker was told to wait; A: wait_for, asked_at, soon_s
+local function due_after(t)
+  for _, provider in ipairs(A.asked_at > 0 and A.wait_for or {}) do
+    local woken = tonumber(call('GET', P .. 'woken:' .. provider) or '')
+    if woken and woken > A.asked_at then return t + math.min(A.delay_s, A.soon_s) end
+  end
+  return t + A.delay_s
 end
 
 -- a job's history after it leaves its shard to wait; `tries`: the calls just made. A: kind, charged, provider, anew, blocked (as jobs.Split)

@@ -121,6 +121,7 @@ end
 -- what waits for the provider comes back, spread out (the wait sets: park in _common.lua)
 local function wake(provider)
   local key = P .. 'wait:' .. provider
+  call('SET', P .. 'woken:' .. provider, stamp(t), 'EX', A.woken_kept_s)
   local refs = call('ZRANGE', key, 0, A.wake_most - 1)
   for i, ref in ipairs(refs) do
     local due = t + A.wake_s * (i - 1) / #refs

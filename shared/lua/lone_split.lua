@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- {token, jobs, delay_s, kind, provider, charged, anew, reason, wait_for, serves_s, blocked, tries, most_tries, claimed_at}
+-- {token, jobs, delay_s, kind, provider, charged, anew, reason, wait_for, serves_s, blocked, tries, most_tries, claimed_at, asked_at, soon_s}
 -- -> how many left the claim to wait for their due time; callers hear of what may last
 local t = now()
 local moved = 0
@@ -7,7 +7,7 @@ for i, id in ipairs(A.jobs) do
   local key = job_key(id)
   local j = call('HMGET', key, 'status', 'token', 'started', 'history', 'parked_since', 'callers', 'parked_for')
   if j[1] and not ended(j[1]) and tonumber(j[2]) == A.token then
-    local due = t + A.delay_s
+    local due = due_after(t)
     local history = history_after(j[4], A.claimed_at > 0 and A.claimed_at or tonumber(j[3]), A.tries[i] or {})
     if history then call('HSET', key, 'history', history) end
     call('HDEL', key, 'token')

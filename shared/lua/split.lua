@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- {ref, token, jobs, kind, delay_s, provider, charged, anew, reason, wait_for, serves_s, blocked, tries, most_tries, overdue_s}
+-- {ref, token, jobs, kind, delay_s, provider, charged, anew, reason, wait_for, serves_s, blocked, tries, most_tries, overdue_s, asked_at, soon_s}
 -- -> the new shard's ref, or nothing
 local key, id = shard_key(A.ref)
 if not holds(key, A.token) then return false end
@@ -22,13 +22,14 @@ for _, job in ipairs(moved) do
 end
 local t = now()
 local ref, shard = new_shard(id, moved)
-call('HSET', shard, 'state', 'later', 'due', stamp(t + A.delay_s))
-call('ZADD', P .. 'later', stamp(t + A.delay_s + (A.kind == 'retry' and A.overdue_s or 0)), ref)
+local due = due_after(t)
+call('HSET', shard, 'state', 'later', 'due', stamp(due))
+call('ZADD', P .. 'later', stamp(due + (A.kind == 'retry' and A.overdue_s or 0)), ref)
 if A.reason ~= '' then
   local provider = A.provider ~= '' and A.provider or A.wait_for[1] or ''
   local still = old[3] == A.reason and old[4] == provider
   call('HSET', shard, 'reason', A.reason, 'provider', provider, 'parked_since', still and old[2] or stamp(t),
     'until', stamp(t + math.max(A.delay_s, A.serves_s)))
-  await(ref, t + A.delay_s)
+  await(ref, due)
 end
 return ref

@@ -274,6 +274,21 @@ def test_what_nobody_serves_comes_back_when_one_may(server: Redis) -> None:
     assert not server.client.exists(f"{server.prefix}:pv:{NOBODY}"), "nobody has no condition"
 
 
+def test_who_was_told_to_wait_just_before_it_serves_again_does_not_miss_it(server: Redis) -> None:
+    """The worker's word to the ledger comes after the provider's."""
+    started(server.ledger, 20)
+    early, late, *_ = claimed(server.ledger, 8)
+    seconds, micros = server.client.time()
+    asked_at = seconds + micros / 1e6
+    server.gate.change("p1", "wake", settings=Breaker())
+    for claim, at in ((early, asked_at), (late, asked_at + 60)):
+        jobs = tuple(slip.index for slip in claim.slips)
+        server.ledger.split(claim.ref, claim.token, parked(jobs, asked_at=at, soon_s=0.5))
+    soon, later = server.due_in_s(2)
+    assert soon <= 0.5
+    assert later > LONG_S - 5
+
+
 def test_a_success_after_a_refused_key_brings_all_back(server: Redis) -> None:
     candidate = Candidate("p1", "p1", "k", "m")
     settings = Breaker(out_of_service_probe_s=0.001)
