@@ -213,6 +213,7 @@ def test_health_and_docs(stack: Stack) -> None:
     assert {"/v1/files", "/v1/batches", "/v1/batches/{batch_id}/cancel"} <= set(spec["paths"])
 
 
+@pytest.mark.verify
 @pytest.mark.alone
 def test_fifty_thousand_lines_are_accepted_run_and_downloaded(client: OpenAI, stack: Stack) -> None:
     rows = lines(50_000)

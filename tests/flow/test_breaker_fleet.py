@@ -22,7 +22,7 @@ from shared.redis_client import connect
 from shared.redis_gate import RedisGate
 from shared.redis_ledger import RedisLedger
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.verify, pytest.mark.alone]
 CONCURRENCY = 8
 OPENED = ("closed", "open")
 HALVED = ("open", "half-open")

@@ -102,7 +102,10 @@ def fleet(file: Path, *simulator: str) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.mark.parametrize(("name", "written"), [("fleet.yaml", as_yaml), ("fleet.toml", as_toml)])
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("fleet.yaml", as_yaml), pytest.param("fleet.toml", as_toml, marks=pytest.mark.verify)],
+)
 def test_a_provider_is_added_and_another_disabled_while_a_batch_runs(
     tmp_path: Path, name: str, written: Callable[[list[dict[str, Any]]], str]
 ) -> None:
@@ -166,7 +169,7 @@ def test_what_is_broken_or_half_written_is_refused_told_once_and_taken_when_it_i
         assert [log.count('"event":"providers_file_refused"') for log in logs] == [2, 2, 2]
 
 
-@pytest.mark.parametrize("action", ["drain", "disable"])
+@pytest.mark.parametrize("action", ["drain", pytest.param("disable", marks=pytest.mark.verify)])
 def test_what_is_drained_or_disabled_gets_no_new_call_and_loses_none(tmp_path: Path, action: str) -> None:
     with fleet(tmp_path / "fleet.yaml", "--latency-s", "0.02", "--persona", "one:latency_s=0.8") as stack:
         write(stack, as_yaml([provider(stack, "one"), provider(stack, "two")]))
@@ -215,6 +218,7 @@ def test_what_is_drained_or_disabled_gets_no_new_call_and_loses_none(tmp_path: P
         assert len(called(stack, "one")) > 0
 
 
+@pytest.mark.verify
 def test_what_waits_for_a_model_that_nobody_serves_runs_soon_after_somebody_does(tmp_path: Path) -> None:
     with fleet(tmp_path / "fleet.yaml", "--latency-s", "0.05") as stack:
         write(stack, as_yaml([provider(stack, "one")]))

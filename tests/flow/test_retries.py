@@ -68,6 +68,7 @@ def test_ten_per_cent_errors_are_retried_on_schedule(client: OpenAI, stack: Stac
     assert 1 < max(attempts) <= 4
 
 
+@pytest.mark.verify
 @pytest.mark.alone
 def test_nobody_waits_for_a_shards_slowest_call(client: OpenAI, stack: Stack) -> None:
     stack.simulator.patch(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import requests
 from support.batches import line, submit
 from support.bus import task_events
@@ -81,7 +80,6 @@ def told(stack: Stack) -> dict[str, Any]:
     return found if failing and refused else {}
 
 
-@pytest.mark.alone
 def test_only_the_jobs_own_result_tells_what_the_provider_said_and_nothing_tells_the_key() -> None:
     with echoing_stack() as stack, task_events(stack) as events:
         rows = [line(f"of-{status}", PROMPT, model=f"m{status}") for status in STATUSES]

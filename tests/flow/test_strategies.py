@@ -10,7 +10,7 @@ import pytest
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.stack import Stack, running_stack
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.verify, pytest.mark.alone]
 NAMES = ("a", "b", "c")
 
 

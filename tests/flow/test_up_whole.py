@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from openai import OpenAI
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.up_run import LLM_EDGE, UpRun, processes_in, running_up
@@ -54,6 +55,7 @@ def test_started_again_it_goes_on_with_what_was_unfinished(tmp_path: Path) -> No
         stopped(up, tmp_path)
 
 
+@pytest.mark.verify
 def test_killed_parts_come_back_and_no_job_is_lost(tmp_path: Path) -> None:
     with whole(tmp_path, "--workers", "2", "--concurrency", "8", simulate=SLOW) as (up, client):
         batch = submit(client, lines(200)).id
