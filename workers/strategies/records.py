@@ -13,7 +13,7 @@ class RoutedJob(msgspec.Struct, frozen=True):
 
     `tried` are providers that failed it, the last one last. `max_output_tokens` is what the request asks for; input and
     expected output are estimates. `needs` are capabilities (`workers.needs`), `allowed` the ids of the only providers it may
-    go to, `left_s` the seconds until its deadline, `budget` the dollars it may cost.
+    go to, `left_s` the seconds until its deadline, `budget` the dollars it may cost; None where nobody has said.
     """
 
     model: str
