@@ -80,6 +80,8 @@ def _change(ctx: typer.Context, provider_id: str, action: str, *, as_json: bool)
             print(json.dumps(found, indent=2))
             return
         done = f"{action}d" if action != "drain" else "disabled"
+        if action == "enable" and not found.get("enabled"):
+            done = "still disabled: the providers file says `enabled: false`"
         print(", ".join(filter(None, [f"{provider_id}  {done}", why(found, time.time())])))
 
 
@@ -150,7 +152,10 @@ def table(page: Mapping[str, Any], now: float) -> Table:
     """The providers' page as a table. Tolerant of what a server leaves out."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for column in _COLUMNS:
-        shown.add_column(column, justify="left" if column in {"provider", "state", "why"} else "right")
+        words = column in {"provider", "state", "why"}
+        shown.add_column(
+            column, justify="left" if words else "right", no_wrap=column == "why", overflow="ellipsis"
+        )
     for provider in page.get("data") or []:
         shown.add_row(*row(provider, now))
     return shown
@@ -182,8 +187,8 @@ def _state(provider: Mapping[str, Any]) -> str:
 
 def why(provider: Mapping[str, Any], now: float) -> str:
     """In words, what keeps jobs from a provider; else its last error, if that was its last word."""
-    if provider.get("drain"):
-        return _drain(provider)
+    if provider.get("drain") or not provider.get("enabled"):
+        return _drain(provider) if provider.get("drain") else ""
     for out in provider.get("out_of_service") or []:
         what = f"model {out.get('model')}" if out.get("model") else "key"
         again = max(0, round(out.get("next_probe_at", now) - now))
@@ -194,7 +199,7 @@ def why(provider: Mapping[str, Any], now: float) -> str:
                 f"{breaker.get('reason')}, tried again in {round(breaker['next_probe_s'])} s", 100
             )
     if provider.get("cools_down_until"):
-        return f"429, cools down for {max(0, round(provider['cools_down_until'] - now))} s"
+        return f"cools down for {max(0, round(provider['cools_down_until'] - now))} s"
     health = provider.get("health") or {}
     error = health.get("last_error")
     if error and health.get("consecutive_failures"):

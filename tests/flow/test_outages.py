@@ -192,20 +192,42 @@ def test_with_another_provider_up_nobody_notices() -> None:
         assert len(read(stack.client, ended.output_file_id)) == 300
         assert provider(stack, "down")["state"] == "open"
         assert stack.simulator.stats()["down"]["calls"] < 100
-        stack.simulator.patch("down", outage="401")  # a model or key that only one refuses
-        assert ask(stack, "lone").status_code == 200
+        stack.simulator.patch("down", outage="401")
+        requests.post(f"{stack.base_url}/providers/down/enable", timeout=5).raise_for_status()
+
+        def refused() -> bool:
+            assert ask(stack, f"lone {time.time()}").status_code == 200
+            return [o["reason"] for o in provider(stack, "down")["out_of_service"]] == ["key_refused"]
+
+        wait_for(refused, 10, "the key to be refused, unnoticed")
 
 
-def test_a_model_refused_by_one_is_asked_of_another_and_a_name_merely_passed_on_fails_alone() -> None:
+def test_a_model_refused_by_one_is_asked_of_another() -> None:
+    with running_stack(workers=0) as stack:
+        both = [
+            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n, "models": {"m": "m"}}
+            for n, name in enumerate(("first", "second"))
+        ]
+        configure_anew(stack, both, breaker=BREAKER, routing={"strategy": "failover"})
+        stack.simulator.patch("first", models=["n"])
+        stack.start_worker()
+        assert [ask(stack, f"x{n}").status_code for n in range(3)] == [200] * 3
+        assert stack.simulator.stats()["first"]["calls"] == 1
+
+
+def test_a_refused_model_waits_and_a_name_merely_passed_on_fails_alone() -> None:
     with running_stack(workers=0) as stack:
         known = {
             "id": "known",
             "endpoint": stack.simulator.base_url_of("known"),
-            "models": {"m": "m", "n": "n"},
+            "models": {"m": "m", "n": "n", "*": "*"},
         }
         configure_anew(stack, [known], breaker=BREAKER)
         stack.simulator.patch("known", models=["n"])
         stack.start_worker()
+        passed = {"model": "nobody knows", "messages": [{"role": "user", "content": "x"}]}
+        url = f"{stack.base_url}/chat/completions"
+        assert requests.post(url, json=passed, timeout=30).status_code == 404
         batch = submit(stack.client, [line("gone", "x", model="m"), line("there", "y", model="n")])
         wait_for(lambda: "model_refused" in reasons(stack, batch.id), 10, "the explanation")
         assert ask(stack, "x").status_code == 503

@@ -58,7 +58,7 @@ FAILING = condition.failed(Condition(), ERROR)
         (DRAINING, "draining", "3 calls under way there"),
         (REFUSED, "out of service", "key refused (invalid_api_key), tried again in 200 s"),
         (NO_MODEL, "serving", "model m refused (invalid_api_key), tried again in 200 s"),
-        (COOLING, "closed", "429, cools down for 7 s"),
+        (COOLING, "closed", "cools down for 7 s"),
         (FAILING, "serving", "1 failures in a row: invalid_api_key"),
     ],
 )
