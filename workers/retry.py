@@ -18,7 +18,7 @@ OUTAGE_PAUSE_S = 60.0
 MOST_AWAITED = 8
 """So many providers bring a job back by serving again; it comes back in a minute anyway."""
 
-AFTER_OTHERS_S = 1.0
+AFTER_OTHERS_S = 0.5
 """Who has failed before comes back to a breaker later than who has not, so that it is the others who probe."""
 
 PROBING_PAUSE_S = 1.0
