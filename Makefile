@@ -38,7 +38,7 @@ test: $(VENV)/.dev  ## unit, contract and flow tests; Python and make alone
 	@$(BIN)/pytest tests -m "not verify and alone"
 
 test-unit: $(VENV)/.dev  ## the unit part only, seconds
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests/unit -n 2
 
 check: $(VENV)/.dev  ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
