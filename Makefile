@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 1000
 DURATION ?= 1h
-PARALLEL ?= 4
+PARALLEL ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit check format verify bench faults soak lock clean
