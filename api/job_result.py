@@ -10,7 +10,6 @@ from shared.lone import JobStatus
 from shared.reasons import in_words
 
 _OK = 200
-_NOT_FOUND = 404
 _FINAL = range(400, 500)
 _OURS = frozenset({401, 402, 403, 407, 408, 409, 425, 429})
 """A provider's answer to our key, or to us: never the caller's fault, whose own key and rate would seem meant."""

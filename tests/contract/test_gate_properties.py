@@ -3,10 +3,10 @@
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.gates import Timed, memory_gate, valkey_gate
+from support.machines import case
 
 from shared.breaker import Circuit, State
 from shared.catalogue import Breaker
@@ -184,17 +184,6 @@ def _flat(value: Any) -> Any:
     return value
 
 
-def _case(machine: type[Machine], *, examples: int) -> Any:
-    case = machine.TestCase
-    case.settings = settings(
-        max_examples=examples,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    return case
-
-
 class MemoryMachine(Machine):
     gates = (memory_gate,)
 
@@ -203,7 +192,7 @@ class TwinMachine(Machine):
     pass
 
 
-TestMemory = _case(MemoryMachine, examples=100)
+TestMemory = case(MemoryMachine, examples=100)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -211,4 +200,4 @@ def _both(valkey_url: str) -> None:
     TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url))
 
 
-TestTwin = _case(TwinMachine, examples=40)
+TestTwin = case(TwinMachine, examples=40)

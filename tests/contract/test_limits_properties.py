@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.gates import Timed, memory_gate, valkey_gate
+from support.machines import case
 
 from shared.catalogue import Breaker
 from shared.condition import Condition
@@ -241,17 +241,6 @@ def _rounded(told: Exchanged) -> Any:
     return [plain(v) for v in told.verdicts], told.charged
 
 
-def _case(machine: type[Machine], *, examples: int) -> Any:
-    case = machine.TestCase
-    case.settings = settings(
-        max_examples=examples,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    return case
-
-
 class MemoryMachine(Machine):
     gates = (memory_gate,)
 
@@ -260,7 +249,7 @@ class TwinMachine(Machine):
     pass
 
 
-TestMemory = _case(MemoryMachine, examples=150)
+TestMemory = case(MemoryMachine, examples=150)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,4 +257,4 @@ def _both(valkey_url: str) -> None:
     TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url))
 
 
-TestTwin = _case(TwinMachine, examples=40)
+TestTwin = case(TwinMachine, examples=40)
