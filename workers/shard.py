@@ -294,13 +294,16 @@ class ShardRun:
         split = _split_of(decision, group, claim.claimed_at, self._parts.now())
         if decision.reason is not None and split.kind == "park":
             _log.info("parked", shard=claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s)
-        ref = self._insist(
-            lambda: self.store.split(
-                claim.ref, claim.token, _split_of(decision, group, claim.claimed_at, self._parts.now())
-            )
-        )
+
+        def tell() -> str | None:
+            nonlocal split
+            split = _split_of(decision, group, claim.claimed_at, self._parts.now())
+            return self.store.split(claim.ref, claim.token, split)
+
+        ref = self._insist(tell)
         if ref is not None and split.kind == "retry":
-            self._retry(ref, _left_s(decision.delay_s, group), group[0].why or RuntimeError())
+            # counted from the ledger's reply, as the ledger counts from its write: a hint before the due time is in vain
+            self._retry(ref, split.delay_s, group[0].why or RuntimeError())
 
 
 _FLUSH = object()

@@ -157,7 +157,13 @@ def begin(stack: Stack, key: str, has: Hers) -> None:
         wait_for(lambda: client.batches.retrieve(running.id).status == "in_progress", 10, "validation")
     has.batches.append(running.id)
     has.files.append(running.input_file_id)
-    has.jobs.append(queued_job(stack, key))
+    job = queued_job(stack, key)
+    wait_for(  # what alice reads of it stays as it is from here on
+        lambda: '"no_worker_alive"' in send(stack, "get", f"/v1/jobs/{job}", key).body,
+        10,
+        "the job to know why it waits",
+    )
+    has.jobs.append(job)
 
 
 @pytest.fixture(scope="module")
