@@ -14,6 +14,8 @@ from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
 LATE_S = 0.25
+LATE_IN_COMPANY_S = 0.75
+"""Where other tests share the cores: a retry that waits for the reaper is later than this."""
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +44,13 @@ def p95(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
 
-def on_schedule(found: dict[int, list[float]]) -> None:
+def on_schedule(found: dict[int, list[float]], late_s: float = LATE_S) -> None:
     for n, values in sorted(found.items()):
         sys.stdout.write(f"retry {n}: {len(values)} gaps, least {min(values):.3f}, P95 {p95(values):.3f} s\n")
     for n, least_s in ((1, 0.1), (2, 0.2), (3, 0.4)):
         if found[n]:
             assert min(found[n]) >= least_s - 0.005, f"retry {n} came too early: {min(found[n])}"
-            assert p95(found[n]) <= least_s + LATE_S, f"retry {n} came late: p95 {p95(found[n])}"
+            assert p95(found[n]) <= least_s + late_s, f"retry {n} came late: p95 {p95(found[n])}"
 
 
 @pytest.mark.alone
@@ -96,7 +98,7 @@ def test_a_request_that_always_gets_500_fails_after_four_attempts(client: OpenAI
     assert (bad["custom_id"], bad["response"]["status_code"], bad["routing"]["attempts"]) == ("bad", 500, 4)
     poisoned = [c for c in stack.simulator.calls() if c["prompt"].startswith("poison")]
     assert len(poisoned) == 4
-    on_schedule(gaps(stack))
+    on_schedule(gaps(stack), LATE_IN_COMPANY_S)
 
 
 def test_a_rate_limit_is_waited_out_and_charged_to_nobody(client: OpenAI, stack: Stack) -> None:
