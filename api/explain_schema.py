@@ -12,6 +12,7 @@ from shared.jobs import (
     EXPIRED,
     FAILED,
     PENDING,
+    UNPAID,
     Batch,
     BatchStatus,
     JobState,
@@ -76,6 +77,7 @@ _STATUS: dict[str, Literal["open", "completed", "failed", "expired", "cancelled"
     FAILED: "failed",
     EXPIRED: "expired",
     CANCELLED: "cancelled",
+    UNPAID: "cancelled",
 }
 
 

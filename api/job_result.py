@@ -7,7 +7,7 @@ import msgspec
 
 from shared.jobs import Waiting
 from shared.lone import JobStatus
-from shared.reasons import in_words
+from shared.reasons import Reason, in_words
 
 _OK = 200
 _FINAL = range(400, 500)
@@ -105,6 +105,8 @@ def too_slow(job_id: str, waited_s: float) -> Answer:
 
 def no_provider(job_id: str, waiting: Waiting, lasts_s: float) -> Answer:
     """For a job that nobody can serve within the caller's wait."""
+    if waiting.reason == Reason.BUDGET_SPENT:
+        return _quota_spent(job_id)
     retry_s = max(1, math.ceil(lasts_s))
     why = in_words(waiting.reason, waiting.provider)
     message = (
@@ -115,8 +117,16 @@ def no_provider(job_id: str, waiting: Waiting, lasts_s: float) -> Answer:
     return Answer(503, envelope(message, code="no_provider_available"), headers)
 
 
-def envelope(message: str, *, code: str) -> bytes:
-    body: dict[str, Any] = {
-        "error": {"message": message, "type": "provider_error", "param": None, "code": code}
-    }
+def _quota_spent(job_id: str) -> Answer:
+    """OpenAI's answer for an account with nothing left to spend, which its SDK would repeat in vain."""
+    message = (
+        "What may be spent on your behalf is spent: this request could exceed it. Ask whoever runs this server for more,"
+        " or send `Prefer: respond-async`: such a job waits for that, or for the next day or month."
+    )
+    headers = {"x-llm-edge-job": job_id, "x-should-retry": "false"}
+    return Answer(429, envelope(message, code="insufficient_quota", kind="insufficient_quota"), headers)
+
+
+def envelope(message: str, *, code: str, kind: str = "provider_error") -> bytes:
+    body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return msgspec.json.encode(body)

@@ -1,6 +1,7 @@
 """The HTTP faces of files and batches: OpenAI's objects, field by field, with our few extensions at the end."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import msgspec
@@ -18,6 +19,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 2_592_000
 MAX_WINDOW_S = 7 * 86400
+MOST_COST = 1_000_000
 _WINDOW = re.compile(r"([1-9]\d{0,5})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -86,7 +88,10 @@ class RoutingWish(BaseModel):
 
 
 class BatchCreate(BaseModel):
-    """The body of `POST /v1/batches`. `completion_window`: OpenAI's `24h`, or any number of s, m, h or d up to `7d`."""
+    """The body of `POST /v1/batches`. `completion_window`: OpenAI's `24h`, or any number of s, m, h or d up to `7d`.
+
+    Extensions: `routing`, and `max_cost`, the US dollars that it may cost at most (a number, or a text such as "2.50").
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,6 +101,7 @@ class BatchCreate(BaseModel):
     metadata: dict[str, str] | None = None
     output_expires_after: ExpiresAfter | None = None
     routing: RoutingWish | None = None
+    max_cost: Annotated[Decimal, Field(gt=0, le=MOST_COST, max_digits=16, decimal_places=9)] | None = None
 
     @field_validator("endpoint")
     @classmethod
@@ -217,6 +223,7 @@ class BatchObject(BaseModel):
     # extensions
     providers: list[ProviderShare]
     cost_usd: str | None
+    max_cost: str | None
     routing: RoutingWish | None
     waiting: list[WaitingObject] | None
     """Jobs that wait for a reason; null in lists."""
@@ -240,6 +247,7 @@ class BatchObject(BaseModel):
             metadata=spec.metadata,
             providers=[ProviderShare.of(name, tally) for name, tally in batch.tallies.items()],
             cost_usd=_cost(batch),
+            max_cost=None if spec.max_cost_nanos is None else format_usd(from_nanos(spec.max_cost_nanos)),
             routing=None if spec.routing is None else RoutingWish(**msgspec.structs.asdict(spec.routing)),
             waiting=waiting,
         )

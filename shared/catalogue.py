@@ -212,9 +212,20 @@ class Breaker(_Record):
     out_of_service_probe_s: Positive = 300.0
 
 
+class Quota(_Record):
+    """What an owner may spend at most, in US dollars, in a calendar month or day (UTC) or in all."""
+
+    max_cost: Annotated[Decimal, Field(gt=0, le=1_000_000)]
+    per: Literal["day", "month", "total"] = "month"
+
+
+Owner = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,39})$")]
+
+
 class Catalogue(_Record):
     """The whole providers file, validated.
 
+    `owners`: name -> quota; that of `"*"` is every other owner's, for each of them.
     `adaptive_concurrency`: a provider without a limit for calls at a time gets, after 429s and timeouts, as many as it bears.
     """
 
@@ -223,6 +234,7 @@ class Catalogue(_Record):
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
     adaptive_concurrency: bool = True
+    owners: dict[Owner, Quota] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _distinct(self) -> "Catalogue":

@@ -10,7 +10,7 @@ from shared.routing_asked import RoutingAsked
 SEGMENT = 128
 """Jobs whose results are kept together: one compressed chunk of the output file each."""
 
-PENDING, DONE, FAILED, EXPIRED, CANCELLED = "p", "d", "f", "x", "c"
+PENDING, DONE, FAILED, EXPIRED, CANCELLED, UNPAID = "p", "d", "f", "x", "c", "m"
 """The one byte that says how a job stands. Only `p` ever changes, and only once."""
 
 
@@ -38,7 +38,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller asked for: fixed at creation. The file ids of the answers are reserved here, shown when they exist.
 
     `lines` is how many jobs the input has at most; until it is validated, room is promised for so many answers.
-    `routing` is for all its jobs that do not say otherwise.
+    `routing` is for all its jobs that do not say otherwise. `max_cost_nanos`, in nano-dollars, is what it may cost at most.
     """
 
     v: int = 1
@@ -55,6 +55,7 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     lines: int = 0
     metadata: dict[str, str] | None = None
     routing: RoutingAsked | None = None
+    max_cost_nanos: int | None = None
     output_expires_after_s: int | None = None
 
 
@@ -180,7 +181,7 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
 class Slip(msgspec.Struct, frozen=True, kw_only=True):
     """One job as a claim hands it out: where its line lies in the input file, and its history.
 
-    A lone job brings what a batch's has in its file: its id, endpoint and body. `waited`: somebody waits for it.
+    A lone job brings what a batch's has in its file: its id, owner, endpoint and body. `waited`: somebody waits for it.
     """
 
     index: int
@@ -188,6 +189,7 @@ class Slip(msgspec.Struct, frozen=True, kw_only=True):
     length: int
     history: History = History()
     id: str = ""
+    owner: str = ""
     endpoint: str = ""
     body: bytes = b""
     waited: bool = False
@@ -202,12 +204,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     batch_id: str
     token: int
+    owner: str = ""
     endpoint: str = ""
     input_file_id: str = ""
     claimed_at: float
     slips: tuple[Slip, ...]
     more: bool = False
     routing: RoutingAsked | None = None
+    max_cost_nanos: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

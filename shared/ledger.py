@@ -1,7 +1,7 @@
 """The contract of the ledger: the records in Redis that are the truth about batches, shards, leases and due times.
 
     file ── create ──> validating ── start ──> in_progress ── all jobs ended ──> finalizing ── end ──> completed
-                            │                      │  ├─ cancel ──> cancelling ── end ──> cancelled
+                            │                      │  ├─ cancel, max_cost reached ──> cancelling ── end ──> cancelled
                             └── reject ──> failed  │  └─ window over ──> (closing) ── end ──> expired
     fresh jobs ── feed ──> shard: hinted ── claim ──> leased ── finish, finish, ... ── release ──> gone
                               ^                          ├── split ──> later (retry, park) ── due ──┐
@@ -67,8 +67,11 @@ class Ledger(Protocol):
         """The owner's batches, newest first, and whether there are more. `after` need not exist any more."""
         ...
 
-    def cancel(self, batch_id: str) -> Batch | None:
-        """Begin to cancel; a batch that is already terminal is returned as it is. None where there is no such batch."""
+    def cancel(self, batch_id: str, overspent: Fault | None = None) -> Batch | None:
+        """Begin to cancel; a batch that is already terminal is returned as it is. None where there is no such batch.
+
+        With `overspent` it is its `max_cost` that ends it: what has not run says so, and the batch bears the fault.
+        """
         ...
 
     # leased work on whole batches

@@ -18,6 +18,9 @@ BUSY_S = 0.2
 BUSY_SPREAD_S = 0.3
 """Nobody knows when a call in flight ends: who was refused for their number asks again after so long."""
 
+COUNTED: frozenset[Kind] = frozenset({"concurrency", "money"})
+"""Calls in flight are counted under the scopes of these. Of money it matters whether some of it may come back."""
+
 MONEY_KEPT_S = 400 * 86_400
 """What has been spent is forgotten when nobody has spent or asked under its scope for longer than this."""
 
@@ -25,7 +28,8 @@ MONEY_KEPT_S = 400 * 86_400
 class Limit(msgspec.Struct, frozen=True, array_like=True):
     """What one call takes: `amount` of the `ceiling` a minute (rpm, tpm), at a time (concurrency), or in all (money, in nano-dollars).
 
-    Limits of the same `scope` and `kind` share one counter. An amount of money or tokens is an estimate, settled afterwards.
+    Limits of the same `scope` and `kind` share one counter. An amount of tokens is an estimate, one of money the most that it
+    can be; both are settled afterwards. Money is spent for good where the next call could exceed it with none in flight.
     """
 
     scope: str

@@ -42,6 +42,10 @@ class Offer(Protocol):
 
     def wrong(self, asked: RoutingAsked, model: str) -> WrongRouting | None: ...
 
+    def beyond(self, body: bytes, model: str, asked: RoutingAsked | None) -> Fault | None:
+        """What keeps it from running under a ceiling on what may be spent."""
+        ...
+
 
 _input = msgspec.json.Decoder(_Input)
 _body = msgspec.json.Decoder(_Body)
@@ -254,7 +258,7 @@ def check_body(raw: bytes | msgspec.Raw, endpoint: str, offer: Offer) -> str | F
         return Fault(code="invalid_request", param="messages", message="messages must be a non-empty list.")
     if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
         return Fault(code="invalid_request", param="prompt", message="prompt is missing.")
-    return _unserved(body, offer) or body.model
+    return _unserved(body, offer) or offer.beyond(bytes(raw), body.model, body.routing) or body.model
 
 
 def _unserved(body: _Body, offer: Offer) -> Fault | None:
@@ -336,6 +340,10 @@ def failure_line(
 UNFINISHED = {
     "x": ("batch_expired", "This request could not be executed before the completion window expired."),
     "c": ("batch_cancelled", "This request was not executed because the batch was cancelled."),
+    "m": (
+        "max_cost_reached",
+        "This request was not executed because it could have brought the batch's cost above its max_cost.",
+    ),
 }
 
 

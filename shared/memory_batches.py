@@ -14,6 +14,7 @@ from shared.jobs import (
     EXPIRED,
     PENDING,
     SEGMENT,
+    UNPAID,
     Batch,
     BatchSpec,
     BatchStatus,
@@ -74,13 +75,15 @@ class MemoryBatches:
         found = [view for view in mine if after is None or view.spec.id < after]
         return found[:limit], len(found) > limit
 
-    def cancel(self, batch_id: str) -> Batch | None:
+    def cancel(self, batch_id: str, overspent: Fault | None = None) -> Batch | None:
         batch = self._batches.get(batch_id)
         if batch is None:
             return None
         if not batch.view.status.terminal and batch.view.status is not BatchStatus.CANCELLING:
             batch.reach(BatchStatus.CANCELLING, "cancelling_at", self._now())
-            self._begin_closing(batch, "cancelled")
+            if overspent is not None:
+                batch.update(errors=(overspent,))
+            self._begin_closing(batch, "cancelled" if overspent is None else "overspent")
         return batch.view
 
     def _begin_closing(self, batch: BatchState, why: str) -> None:
@@ -167,7 +170,7 @@ class MemoryBatches:
             return False
         if batch.view.status not in {BatchStatus.CANCELLING, BatchStatus.FINALIZING}:
             return False
-        state = EXPIRED if batch.closing == "expired" else CANCELLED
+        state = {"expired": EXPIRED, "overspent": UNPAID}.get(batch.closing, CANCELLED)
         jobs = batch.pending(range(segment * SEGMENT, (segment + 1) * SEGMENT))
         for job in jobs:
             batch.states[job] = state
@@ -180,7 +183,7 @@ class MemoryBatches:
             return None
         if PENDING in batch.states:
             return None
-        final = BatchStatus(batch.closing or "completed")
+        final = BatchStatus({"": "completed", "overspent": "cancelled"}.get(batch.closing, batch.closing))
         batch.reach(final, f"{final}_at", self._now())
         batch.shards.clear()
         batch.results.clear()

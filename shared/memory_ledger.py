@@ -132,6 +132,7 @@ class MemoryLedger(MemoryBatches):
             ref=ref,
             batch_id=batch.view.spec.id,
             token=shard.token,
+            owner=batch.view.spec.owner,
             endpoint=batch.view.spec.endpoint,
             input_file_id=batch.view.spec.input_file_id,
             claimed_at=now,
@@ -140,6 +141,7 @@ class MemoryLedger(MemoryBatches):
                 for job, (at, size) in zip(jobs, places, strict=True)
             ),
             routing=batch.view.spec.routing,
+            max_cost_nanos=batch.view.spec.max_cost_nanos,
         )
 
     def decline(self, ref: str) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared.limits import BUSY_S, BUSY_SPREAD_S, SILENT_S, Limit, Limits, free_at, taken
+from shared.limits import BUSY_S, BUSY_SPREAD_S, COUNTED, SILENT_S, Limit, Limits, free_at, taken
 from shared.reasons import Reason
 
 Refusal = tuple[Reason, float, str]
-"""The reason, until when, and of which kind the limit is."""
+"""The reason, until when, and of which kind the limit is; where it is money that is spent, under which scope."""
 
 
 class Counters:
@@ -38,8 +38,8 @@ class Counters:
             until = self._until(limit)
             if until is None:
                 continue
-            if limit.kind == "money":
-                return Reason.BUDGET_SPENT, 0.0, limit.kind
+            if not until:
+                return Reason.BUDGET_SPENT, 0.0, limit.scope
             if found is None or until > found[1]:
                 found = Reason.LIMIT_REACHED, until, limit.kind
         return found
@@ -50,7 +50,10 @@ class Counters:
             return None if free else self.busy_until
         number = self._numbers.get((limit.kind, limit.scope), 0.0)
         if limit.kind == "money":
-            return None if number + limit.amount <= limit.ceiling else 0.0
+            if number + limit.amount <= limit.ceiling:
+                return None
+            # what is under way is reserved at its worst, and may leave some
+            return self.busy_until if self.in_flight(limit.scope) else 0.0
         at = free_at(number, limit)
         return at if at > self._now else None
 
@@ -71,9 +74,9 @@ class Counters:
 
     def take(self, *several: Limits | None) -> None:
         for limit in _all(several):
-            if limit.kind == "concurrency":
+            if limit.kind in COUNTED:
                 self.take_call(limit.scope)
-            else:
+            if limit.kind != "concurrency":
                 self._add(limit, limit.amount)
 
     def take_call(self, scope: str) -> None:

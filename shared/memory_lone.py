@@ -263,6 +263,7 @@ class MemoryLone:
                 length=len(found.body),
                 history=found.view.history,
                 id=job_id,
+                owner=found.view.spec.owner,
                 endpoint=found.view.spec.endpoint,
                 body=found.body,
                 waited=bool(found.callers),

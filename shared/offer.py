@@ -1,16 +1,21 @@
-"""What a fleet offers to those who ask: the models that are served and the names that `routing` may use. Pure."""
+"""What a fleet offers to those who ask: the models that are served, the names that `routing` may use, what may be spent. Pure."""
 
 from shared.catalogue import Catalogue
+from shared.jobs import Fault
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked, WrongRouting, wrong
+from shared.spending import Purses, beyond
 
 _MOST = 1000  # names come from clients: bounded
 
 
 class CatalogueOffer:
-    """The contract: `shared.lines.Offer`. Remembers what it has looked up; `by_default` is a batch's own word."""
+    """The contract: `shared.lines.Offer`. Remembers what it has looked up; `by_default` is a batch's own word, `purses` its ceilings."""
 
-    def __init__(self, catalogue: Catalogue, by_default: RoutingAsked | None = None) -> None:
+    def __init__(
+        self, catalogue: Catalogue, by_default: RoutingAsked | None = None, purses: Purses = ()
+    ) -> None:
         self._catalogue = catalogue
+        self._purses = purses
         self._default = by_default or NOTHING_ASKED
         self._served: dict[str, bool] = {}
 
@@ -34,6 +39,12 @@ class CatalogueOffer:
     def wrong(self, asked: RoutingAsked, model: str) -> WrongRouting | None:
         return wrong(asked.over(self._default), self._catalogue, model)
 
+    def beyond(self, body: bytes, model: str, asked: RoutingAsked | None) -> Fault | None:
+        if not self._purses:
+            return None
+        wish = (asked or NOTHING_ASKED).over(self._default)
+        return beyond(body, model, wish, self._catalogue, self._purses)
+
 
 class AnyOffer:
     """Takes every name, for whoever only reads."""
@@ -42,4 +53,7 @@ class AnyOffer:
         return True
 
     def wrong(self, asked: RoutingAsked, model: str) -> WrongRouting | None:  # noqa: ARG002
+        return None
+
+    def beyond(self, body: bytes, model: str, asked: RoutingAsked | None) -> Fault | None:  # noqa: ARG002
         return None

@@ -17,7 +17,7 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.gate import Ask, Block, Candidate, Change, Gate, Report, Result, Verdict, result_of
-from shared.limits import Limits, limits_calls
+from shared.limits import COUNTED, Limits, limits_calls
 from shared.window import scope_of
 
 
@@ -42,7 +42,7 @@ class Permit(msgspec.Struct, frozen=True):
     def scopes(self) -> list[str]:
         """Where it counts as a call in flight."""
         both = (*(self.candidate.limits or ()), *(self.limits or ()))
-        found = [limit.scope for limit in both if limit.kind == "concurrency"]
+        found = [limit.scope for limit in both if limit.kind in COUNTED]
         return found if limits_calls(self.candidate.limits) else [*found, scope_of(self.candidate.target)]
 
 

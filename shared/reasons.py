@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NO_PROVIDER = "no_provider_for_model"
     LIMIT_REACHED = "limit_reached"
     BUDGET_SPENT = "budget_spent"
+    COST_NOT_BOUNDED = "cost_not_bounded"
     STORE_AWAY = "store_away"
     NO_WORKER = "no_worker_alive"
 
@@ -32,6 +33,7 @@ _MENDED_BY_HAND = frozenset(
         Reason.DISABLED,
         Reason.NO_PROVIDER,
         Reason.BUDGET_SPENT,
+        Reason.COST_NOT_BOUNDED,
     }
 )
 _WORDS = {
@@ -43,8 +45,9 @@ _WORDS = {
     Reason.DISABLED: "{} has been disabled",
     Reason.OUTAGE: "{} fails",
     Reason.NO_PROVIDER: "no enabled provider serves this model",
-    Reason.LIMIT_REACHED: "{} is at its limit of requests, tokens or calls at a time",
-    Reason.BUDGET_SPENT: "what may be spent at {} is spent",
+    Reason.LIMIT_REACHED: "{} is at its limit of requests, tokens or calls at a time, or all that may be spent is under way there",
+    Reason.BUDGET_SPENT: "what its owner may spend is spent: a call to {} could exceed it",
+    Reason.COST_NOT_BOUNDED: "what may be spent is limited, and no provider has a price and a bound for this request",
     Reason.STORE_AWAY: "Redis is away",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
 }

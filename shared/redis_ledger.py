@@ -107,8 +107,9 @@ class RedisLedger:
             batch_of(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)
         ]
 
-    def cancel(self, batch_id: str) -> Batch | None:
-        self._run("cancel", id=batch_id, grace_s=contract.CLOSING_GRACE_S)
+    def cancel(self, batch_id: str, overspent: Fault | None = None) -> Batch | None:
+        errors = overspent is not None and msgspec.json.encode((overspent,)).decode()
+        self._run("cancel", id=batch_id, grace_s=contract.CLOSING_GRACE_S, errors=errors)
         return self.get(batch_id)
 
     # chores
@@ -225,11 +226,13 @@ class RedisLedger:
             ref=ref,
             batch_id=spec.id,
             token=int(row[0]),
+            owner=spec.owner,
             endpoint=spec.endpoint,
             input_file_id=spec.input_file_id,
             claimed_at=float(row[1]),
             slips=tuple(slips),
             routing=spec.routing,
+            max_cost_nanos=spec.max_cost_nanos,
         )
 
     def decline(self, ref: str) -> None:

@@ -131,7 +131,7 @@ class RedisLone:
             batch_id=lone.LONE,
             token=token,
             claimed_at=float(row[1]),
-            slips=tuple(_slip(n, row[i : i + 5]) for n, i in enumerate(range(3, len(row), 5))),
+            slips=tuple(_slip(n, row[i : i + 6]) for n, i in enumerate(range(3, len(row), 6))),
             more=bool(row[2]),
         )
 
@@ -181,13 +181,14 @@ def _row(job: NewJob) -> tuple[object, ...]:
 
 
 def _slip(index: int, row: Sequence[Any]) -> Slip:
-    job_id, endpoint, body, history, waited = row
+    job_id, owner, endpoint, body, history, waited = row
     return Slip(
         index=index,
         offset=0,
         length=len(body),
         history=history_of(history),
         id=job_id.decode(),
+        owner=owner.decode(),
         endpoint=endpoint.decode(),
         body=body,
         waited=bool(waited),

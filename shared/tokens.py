@@ -58,11 +58,15 @@ _json = msgspec.json.Encoder().encode
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What a request's body says: an estimate of its own tokens, how many answers it wants, and how long each may be (None: no bound)."""
+    """What a request's body says: an estimate of its own tokens, how many answers it wants, and how long each may be (None: no bound).
+
+    `media`: it holds something else than text, of which its bytes tell nothing.
+    """
 
     input_tokens: int
     answers: int = 1
     max_tokens: int | None = None
+    media: bool = False
 
     @property
     def most_output_tokens(self) -> int | None:
@@ -135,7 +139,26 @@ def measure(body: bytes) -> Measured:
         prompts = _prompts(found.prompt)
         tokens = sum(len(p) if isinstance(p, list) else text_tokens(p) for p in prompts)
         return Measured(tokens, answers * max(len(prompts), 1), PLAIN_MAX_TOKENS if most is None else most)
-    return Measured(messages_tokens(found.messages) + extras, answers, most)
+    return Measured(
+        messages_tokens(found.messages) + extras, answers, most, media=_holds_media(found.messages)
+    )
+
+
+_TEXTS = frozenset({"text", "refusal"})
+
+
+def _holds_media(messages: Any) -> bool:
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list) and any(_is_media(part) for part in content):
+            return True
+        if isinstance(message, dict) and message.get("audio"):  # an answer of before, by its id
+            return True
+    return False
+
+
+def _is_media(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") not in _TEXTS
 
 
 def messages_tokens(messages: Any) -> int:

@@ -11,6 +11,7 @@ from shared.jobs import BatchSpec, Chore, Fault
 from shared.ledger import Ledger
 from shared.lines import checked_lines
 from shared.offer import CatalogueOffer
+from shared.spending import purses_of
 
 _PLACE = struct.Struct(">II")
 _BREATHER_LINES = 200
@@ -62,7 +63,8 @@ def validate(
 
 def _read(spec: BatchSpec, files: Files, catalogue: Catalogue, max_jobs: int, found: Found) -> Iterator[None]:
     chunks = files.read(spec.input_file_id, spec.input_chunks)
-    offer = CatalogueOffer(catalogue, spec.routing)
+    purses = purses_of(spec.id, spec.max_cost_nanos, spec.owner, catalogue.owners, time.time())
+    offer = CatalogueOffer(catalogue, spec.routing, purses)
     lines = checked_lines(chunks, spec.endpoint, offer, max_jobs)
     for count, (place, result) in enumerate(lines, 1):
         if count % _BREATHER_LINES == 0:

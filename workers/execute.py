@@ -19,7 +19,7 @@ from shared.errors import (
 )
 from shared.gate import Block, Candidate
 from shared.ids import job_id
-from shared.jobs import Claim, Outcome, Slip, Try
+from shared.jobs import Claim, Fault, Outcome, Slip, Try
 from shared.lines import (
     Request,
     Routing,
@@ -36,8 +36,10 @@ from shared.permits import Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.routing_asked import RoutingAsked
+from shared.spending import batch_purse, budget_of, overspent, purses_of
 from workers.options import Fleet, Option, options_of, turn_of, without
 from workers.retry import waits_briefly
+from workers.strategies.records import RoutedJob
 from workers.transport import Answer
 from workers.usage import counted
 
@@ -52,6 +54,8 @@ class Job(msgspec.Struct, frozen=True):
     ref: str
     token: int
     routing: RoutingAsked | None = None
+    owner: str = ""
+    max_cost_nanos: int | None = None
 
     @property
     def id(self) -> str:
@@ -59,6 +63,14 @@ class Job(msgspec.Struct, frozen=True):
 
     def read(self) -> Request:
         return read_body(self.line) if self.slip.id else read_request(self.line)
+
+    def overspent(self, blocks: Sequence[Block]) -> Fault | None:
+        """What its batch says where nothing but its `max_cost` keeps it from being called, and no call is under way that could leave some."""
+        if self.max_cost_nanos is None:
+            return None
+        scope = batch_purse(self.batch_id, self.max_cost_nanos).scope
+        reached = all(block.reason is Reason.BUDGET_SPENT and block.detail == scope for block in blocks)
+        return overspent(self.max_cost_nanos) if blocks and reached else None
 
 
 class Upstream(Fleet, Protocol):
@@ -93,18 +105,26 @@ class Blocked(msgspec.Struct, frozen=True):
 def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Failed | Blocked:
     """Ask the best provider that may be called; where it cannot serve this job at all (key, model, rate), the next one at once."""
     request, slip = job.read(), job.slip
-    turn = turn_of(slip.id or job.batch_id, slip.index, slip.history)
+    now = upstream.now()
+    purses = purses_of(job.batch_id, job.max_cost_nanos, job.owner, catalogue.owners, now)
+    about = RoutedJob(
+        request.model,
+        turn=turn_of(slip.id or job.batch_id, slip.index, slip.history),
+        tried=slip.history.tried,
+        budget=budget_of(purses),
+    )
     options = options_of(
         request,
         job.routing,
+        about,
         endpoint=job.endpoint,
-        turn=turn,
-        tried=slip.history.tried,
         catalogue=catalogue,
         fleet=upstream,
+        purses=purses,
     )
     if not options:
-        return Blocked(job, request, (Block("", Reason.NO_PROVIDER, 0.0, request.model[:100]),))
+        reason = Reason.COST_NOT_BOUNDED if purses and catalogue.serves(request.model) else Reason.NO_PROVIDER
+        return Blocked(job, request, (Block("", reason, 0.0, request.model[:100]),))
     tries: list[Try] = []
     blocks: tuple[Block, ...] = ()
     left, failed = options, None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.gate import Block
+from shared.limits import COUNTED
 from shared.reasons import Reason
 
 WAIT_S = 2.0
@@ -91,7 +92,7 @@ class Line:
             self._waiting.append(me)
             crowd = sum(name == first.provider for name, _ in self._waiting) - 1
         pause_s = max(0.0, first.until - now)
-        if first.detail != "concurrency":  # one at a time gets through: they do not all ask at once
+        if first.detail not in COUNTED:  # one at a time gets through: they do not all ask at once
             pause_s *= 1.0 + crowd * random.random()
         me[1].wait(min(pause_s, left_s))
         with self._lock:

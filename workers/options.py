@@ -10,9 +10,11 @@ import msgspec
 from shared.catalogue import Catalogue, Provider
 from shared.gate import Candidate
 from shared.jobs import History, Usage
+from shared.limits import Limits
 from shared.lines import Request
 from shared.prices import cost_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
+from shared.spending import Purses, rows, worst_case
 from shared.tokens import expect, measure
 from workers.needs import needs_of
 from workers.routing import eligible, ordered
@@ -37,7 +39,9 @@ Price = Callable[[str], Decimal | None]
 class Fleet(Protocol):
     """Of `workers.upstreams`: how the gate names a provider that serves a model, and what is known of the providers now."""
 
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate: ...
+    def candidate(
+        self, provider: Provider, model: str, endpoint: str, tokens: int = 0, money: Limits = ()
+    ) -> Candidate: ...
 
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]: ...
 
@@ -52,31 +56,45 @@ def turn_of(job_or_batch_id: str, index: int, history: History) -> int:
 def options_of(
     request: Request,
     by_default: RoutingAsked | None,
+    about: RoutedJob,
     *,
     endpoint: str,
-    turn: int,
-    tried: tuple[str, ...],
     catalogue: Catalogue,
     fleet: Fleet,
+    purses: Purses = (),
 ) -> list[Option]:
-    """By the request's own word, the batch's (`by_default`) and the providers file's. Its own model comes first, then the others it names."""
+    """By the request's own word, the batch's (`by_default`) and the providers file's. Its own model comes first, then the others it names.
+
+    `about`: what is known of the job beside its request. Under ceilings (`purses`) only those that are known to cost no more than so much.
+    """
     asked = (request.routing or NOTHING_ASKED).over(by_default)
     name = asked.strategy or catalogue.routing.strategy
     strategy = strategy_of(catalogue.routing, name)
     own = name in catalogue.routing.strategies
     dear = own or name == "cost_optimized"
-    whole = _appraised(request, catalogue, by_size=dear or name == "least_latency")
+    whole = _appraised(about, request, catalogue, by_size=dear or name == "least_latency")
     tokens = whole.input_tokens + (whole.expected_output_tokens or 0)
     allowed = None if asked.providers is None else frozenset(asked.providers)
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
-        job = msgspec.structs.replace(whole, model=model, turn=turn, tried=tried, allowed=allowed)
+        job = msgspec.structs.replace(whole, model=model, allowed=allowed)
         fit, _ = eligible(job, catalogue.providers)
-        named = {p.id: fleet.candidate(p, model, endpoint, tokens) for p in fit}
+        money = _reserved(request, model, fit, purses) if purses else {}
+        fit = [p for p in fit if p.id in money] if purses else fit
+        named = {p.id: fleet.candidate(p, model, endpoint, tokens, money.get(p.id, ())) for p in fit}
         views = fleet.seen(named.values(), _price(job, fit) if dear else _unpriced) if len(fit) > 1 else {}
         ranked = ordered(strategy, job, fit, views, fleet.now())
         found += [Option(provider, named[provider.id], model) for provider in ranked]
     return found
+
+
+def _reserved(
+    request: Request, model: str, providers: Sequence[Provider], purses: Purses
+) -> dict[str, Limits]:
+    """What a call would have to reserve, at those where the most that it can cost is known."""
+    measured, size = measure(request.body), len(request.body)
+    worst = {p.id: worst_case(p, model, measured, size) for p in providers}
+    return {name: rows(purses, nanos) for name, nanos in worst.items() if nanos is not None}
 
 
 def _price(job: RoutedJob, providers: Sequence[Provider]) -> Price:
@@ -89,9 +107,8 @@ def _unpriced(_: str) -> None:
     """For strategies that do not ask."""
 
 
-def _appraised(request: Request, catalogue: Catalogue, *, by_size: bool) -> RoutedJob:
-    """Its tokens and needs, as far as somebody goes by them: counting is not free."""
-    job = RoutedJob(request.model)
+def _appraised(job: RoutedJob, request: Request, catalogue: Catalogue, *, by_size: bool) -> RoutedJob:
+    """With its tokens and needs, as far as somebody goes by them: counting is not free."""
     if by_size or catalogue.goes_by_size:
         measured = measure(request.body)
         expected = expect(measured)

@@ -145,7 +145,11 @@ class ShardRun:
     def _submit(self, slip: Slip, line: bytes) -> None:
         claim = self._claim
         endpoint = slip.endpoint or claim.endpoint
-        job = Job(claim.batch_id, endpoint, slip, line, claim.ref, claim.token, claim.routing)
+        owner = slip.owner or claim.owner
+        job = Job(
+            *(claim.batch_id, endpoint, slip, line, claim.ref, claim.token),
+            *(claim.routing, owner, claim.max_cost_nanos),
+        )
         since_s = time.monotonic()
         self._parts.calls.submit(_lane(slip), lambda: self._work(job, since_s))
 
@@ -160,6 +164,9 @@ class ShardRun:
         if isinstance(result, Outcome):
             self._write(result)
             return
+        if isinstance(result, Blocked) and self._ends_batch(result):
+            self._events.put(None)
+            return
         decision = self._decide(result)
         if isinstance(result, Failed):
             self._tell(result, decision)
@@ -167,6 +174,19 @@ class ShardRun:
             self._write(given_up(result))
         else:
             self._events.put(_Waiting(result, decision, time.monotonic()))
+
+    def _ends_batch(self, result: Blocked) -> bool:
+        """Whether it was its batch's `max_cost` that this job could have exceeded: then the batch ends, and the job with it."""
+        fault = result.job.overspent(result.blocks)
+        if fault is None:
+            return False
+        try:
+            self._parts.ledger.cancel(result.job.batch_id, fault)
+        except StoreUnavailableError:
+            return False  # it is parked, and asks again
+        self._closing = True
+        _log.info("max_cost_reached", batch_id=result.job.batch_id)
+        return True
 
     def _attempt(self, job: Job) -> Outcome | Failed | Blocked:
         if self._parts.writer.stuck_s > STUCK_S:  # it need not wait here for the slowest call of its shard

@@ -10,6 +10,7 @@ import pybreaker
 from shared.catalogue import Catalogue, Provider
 from shared.errors import StoreUnavailableError
 from shared.gate import NOBODY, Block, Candidate, Change, Gate, candidate_of
+from shared.limits import Limits
 from shared.logs import get_logger
 from shared.permits import UNUSED, Doorman, Permit
 from shared.prices import cost_of
@@ -64,10 +65,13 @@ class Upstreams:
         self._known: Catalogue | None = None
         self._served = _Served(catalogue())
 
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
-        """`tokens`: about as many as the call will take."""
+    def candidate(
+        self, provider: Provider, model: str, endpoint: str, tokens: int = 0, money: Limits = ()
+    ) -> Candidate:
+        """`tokens`: about as many as the call will take; `money`: what is to be reserved for it."""
         key, settings = self._transport.fingerprint(provider), self._catalogue().breaker
-        return candidate_of(provider, model, endpoint, key, settings, limits_of(provider, tokens))
+        limits = (*(limits_of(provider, tokens) or ()), *money) or None
+        return candidate_of(provider, model, endpoint, key, settings, limits)
 
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:
         """As the strategies see them, by provider."""

@@ -18,6 +18,7 @@ from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, as_created
 from shared.routing_asked import wrong
+from shared.spending import nanos_up
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -84,6 +85,7 @@ def _spec(wanted: BatchCreate, parts: Parts, owner: str) -> BatchSpec:
         lines=min(record.lines, parts.settings.max_batch_jobs),
         metadata=wanted.metadata,
         routing=routing,
+        max_cost_nanos=None if wanted.max_cost is None else nanos_up(wanted.max_cost),
         output_expires_after_s=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
 

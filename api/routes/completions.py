@@ -27,6 +27,7 @@ from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
 from shared.offer import CatalogueOffer
 from shared.reasons import Reason, takes_a_person
+from shared.spending import owner_purse
 
 
 class _Direct(APIRoute):
@@ -171,7 +172,9 @@ async def _read(request: Request, owner: str, endpoint: str) -> _Asked:
 
 def _new_job(asked: _Asked, parts: Parts) -> NewJob:
     endpoint, body = asked.endpoint, asked.body
-    model = check_body(body, endpoint, CatalogueOffer(parts.catalogue))
+    catalogue = parts.catalogue
+    purse = owner_purse(asked.owner, catalogue.owners, time.time())
+    model = check_body(body, endpoint, CatalogueOffer(catalogue, purses=(purse,) if purse else ()))
     if isinstance(model, Fault):
         kind = NotFoundError if model.code == "model_not_found" else RequestError
         raise kind(model.message, code=model.code, param=model.param)

@@ -49,7 +49,7 @@ local function refused_until(limit)
   local n = number_of(number_key(limit))
   if kind == 'money' then
     if n + amount <= ceiling then return nil end
-    return 0
+    return in_flight(limit[1]) > 0 and busy_until or 0 -- what is under way is reserved at its worst, and may leave some
   end
   local bucket = math.max(1, 60 / ceiling)
   local at = n + math.min(amount * 60 / ceiling, bucket) - bucket
@@ -60,7 +60,7 @@ end
 local function at_limit(limits, candidate, found)
   for _, limit in ipairs(limits or none) do
     local ends = refused_until(limit)
-    if ends and limit[2] == 'money' then return { candidate[1], 'budget_spent', 0, 'money' } end
+    if ends == 0 then return { candidate[1], 'budget_spent', 0, limit[1] } end
     if ends and (not found or (found[3] > 0 and ends > found[3])) then
       found = { candidate[1], 'limit_reached', ends, limit[2] }
     end
@@ -73,7 +73,7 @@ local function add(limit, amount)
   local n = number_of(key)
   if limit[2] == 'money' then
     n = math.max(0, n + amount)
-    call('SET', key, string.format('%.17g', n), 'EX', A.money_kept_s)
+    if n > 0 then call('SET', key, string.format('%.17g', n), 'EX', A.money_kept_s) else call('DEL', key) end
   else
     n = (amount < 0 and n or math.max(n, t)) + amount * 60 / limit[4]
     call('SET', key, string.format('%.17g', n), 'EX', math.max(1, math.ceil(n - t)))
@@ -85,11 +85,8 @@ local function take_call(scope) own[scope] = (own[scope] or held[scope] or 0) + 
 
 local function take(limits)
   for _, limit in ipairs(limits or none) do
-    if limit[2] == 'concurrency' then
-      take_call(limit[1])
-    else
-      add(limit, limit[3])
-    end
+    if limit[2] == 'concurrency' or limit[2] == 'money' then take_call(limit[1]) end
+    if limit[2] ~= 'concurrency' then add(limit, limit[3]) end
   end
 end
 

@@ -12,7 +12,7 @@ if total > 0 then -- the states are the truth, the counts their summary
   local _, done = string.gsub(states, 'd', '')
   call('HSET', key, 'completed', done, 'failed', total - done)
 end
-local final = closing == '' and 'completed' or closing
+local final = ({ [''] = 'completed', overspent = 'cancelled' })[closing] or closing
 call('HSET', key, 'status', final, final .. '_at', math.floor(now()))
 for _, n in ipairs(call('SMEMBERS', key .. ':sh')) do
   local ref = A.id .. '/' .. n
@@ -26,5 +26,6 @@ end
 call('DEL', key .. ':st', key .. ':ix', key .. ':at', key .. ':ru', key .. ':sh')
 for _, set in ipairs({ 'chores', 'windows', 'closing' }) do call('ZREM', P .. set, A.id) end
 call('LREM', P .. 'active', 0, A.id)
+call('DEL', P .. 'lm:money:batch:' .. A.id)
 keep_for_retention(key)
 return 1

@@ -1,5 +1,5 @@
 -- {waited, rest, most, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
--- -> {token, claimed_at, more, id, endpoint, body, history, waited, id, ...} or nothing
+-- -> {token, claimed_at, more, id, owner, endpoint, body, history, waited, id, ...} or nothing
 local t = now()
 call('DEL', L .. 'hinted')
 local token = call('INCR', L .. 'token')
@@ -14,7 +14,8 @@ local function take(id)
   if j[6] then call('HDEL', key, 'reason') end
   call('ZADD', L .. 'leases', stamp(t + A.lease_s), id)
   call('RPUSH', L .. 'c:' .. token, id)
-  for _, v in ipairs({ id, spec_of(key).endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0 }) do out[#out + 1] = v end
+  local spec = spec_of(key)
+  for _, v in ipairs({ id, spec.owner, spec.endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0 }) do out[#out + 1] = v end
   bytes = bytes + #j[3]
   return 1
 end
@@ -28,7 +29,7 @@ local function drain(list, room)
 end
 
 drain('now', A.waited)
-local room = math.min(A.rest, A.most - (#out - 3) / 5)
+local room = math.min(A.rest, A.most - (#out - 3) / 6)
 for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
   if bytes >= A.most_bytes then break end
   call('ZREM', L .. 'later', id)

@@ -5,7 +5,7 @@ if not has_chore(A.id, A.token) then return 0 end
 local b = call('HMGET', key, 'closing', 'status')
 if b[1] == '' or (b[2] ~= 'cancelling' and b[2] ~= 'finalizing') then return 0 end
 local states = call('GETRANGE', key .. ':st', A.first, A.last)
-local sealed, count = string.gsub(states, 'p', b[1] == 'expired' and 'x' or 'c')
+local sealed, count = string.gsub(states, 'p', ({ expired = 'x', overspent = 'm' })[b[1]] or 'c')
 if count > 0 then
   call('SETRANGE', key .. ':st', A.first, sealed)
   call('HINCRBY', key, 'failed', count)

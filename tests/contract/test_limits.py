@@ -210,7 +210,7 @@ def test_money_is_reserved_and_settled_and_does_not_come_back_by_itself(fleet: F
     assert fleet.ask(at(), limits=(money(400),)).choice == 0
     assert fleet.ask(at(), limits=(money(400),)).choice == 0
     verdict = fleet.ask(at(), limits=(money(400),))
-    assert refusal(verdict) == (Reason.BUDGET_SPENT, "money")
+    assert refusal(verdict) == (Reason.BUDGET_SPENT, "b:1")
     assert verdict.blocks[0].until == 0.0
     fleet.tell(at(), {"money": 200}, (money(400),))
     assert fleet.ask(at(), limits=(money(400),)).choice == 0  # to the last nano-dollar
@@ -219,14 +219,34 @@ def test_money_is_reserved_and_settled_and_does_not_come_back_by_itself(fleet: F
     assert fleet.ask(at(), limits=(money(1),)).choice == -1
 
 
+def test_money_that_is_under_way_may_come_back_and_is_waited_for(fleet: Fleet) -> None:
+    """The refusal is for good only where no call of anybody's under the same ceiling can leave some of what it reserved."""
+    verdict = fleet.exchange(*(Ask(f"p{n}", (at(money(400)),)) for n in range(3))).verdicts[2]
+    assert refusal(verdict) == (Reason.LIMIT_REACHED, "money")
+    assert verdict.blocks[0].until > 0
+    other = fleet.ask(at(money(400)), sender="other")
+    assert refusal(other) == (Reason.LIMIT_REACHED, "money")
+    fleet.exchange(sender="s", held={"b:1": 1})
+    assert refusal(fleet.ask(at(money(400)), sender="other")) == (Reason.LIMIT_REACHED, "money")
+    fleet.exchange(sender="s", held={})
+    assert refusal(fleet.ask(at(money(400)), sender="other")) == (Reason.BUDGET_SPENT, "b:1")
+
+
+def test_a_dead_workers_call_is_not_waited_for_and_its_money_stays_booked(fleet: Fleet) -> None:
+    fleet.ask(at(money(700)), sender="dies")
+    assert refusal(fleet.ask(at(money(400)), sender="lives")) == (Reason.LIMIT_REACHED, "money")
+    fleet.timed.pass_time(SILENT_S + 0.1)
+    assert refusal(fleet.ask(at(money(400)), sender="lives")) == (Reason.BUDGET_SPENT, "b:1")
+
+
 def test_of_several_limits_money_is_told_first_and_then_the_longest(fleet: Fleet) -> None:
     spent, slow = money(1001), Limit("p:a", "tpm", 1, 60)
     for _ in range(10):
         fleet.ask(at(RPM))
     fleet.ask(at(slow))
     assert refusal(fleet.ask(at(RPM, slow, CALLS))) == (Reason.LIMIT_REACHED, "tpm")
-    assert refusal(fleet.ask(at(RPM, slow), limits=(spent,))) == (Reason.BUDGET_SPENT, "money")
-    assert refusal(fleet.ask(at(spent, RPM), limits=(slow,))) == (Reason.BUDGET_SPENT, "money")
+    assert refusal(fleet.ask(at(RPM, slow), limits=(spent,))) == (Reason.BUDGET_SPENT, "b:1")
+    assert refusal(fleet.ask(at(spent, RPM), limits=(slow,))) == (Reason.BUDGET_SPENT, "b:1")
 
 
 def test_a_fleet_narrows_its_window_after_429s_and_goes_on(fleet: Fleet) -> None:

@@ -78,7 +78,8 @@ class Machine(RuleBasedStateMachine):
 
     def held(self, sender: str) -> dict[str, int]:
         n = sum(call.counted for call in self.calls[sender])
-        return {SCOPE: n, "w:a": len(self.calls[sender]) - n}
+        spend = sum(any(x.kind == "money" for x in call.all_limits) for call in self.calls[sender])
+        return {SCOPE: n, "w:a": len(self.calls[sender]) - n, "b:1": spend}
 
     def exchange(
         self, sender: str, asks: list[Ask], reports: list[Report], *, twice: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from shared.catalogue import Provider
 from shared.gate import Candidate
+from shared.limits import Limits
 from workers.options import Price
 from workers.strategies.records import View
 
@@ -11,8 +12,10 @@ from workers.strategies.records import View
 class BlindFleet:
     """The contract: `workers.options.Fleet`."""
 
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
-        del endpoint, tokens
+    def candidate(
+        self, provider: Provider, model: str, endpoint: str, tokens: int = 0, money: Limits = ()
+    ) -> Candidate:
+        del endpoint, tokens, money
         return Candidate(provider.id, provider.id, "key", model)
 
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:

@@ -1,5 +1,6 @@
 """What a fleet offers, for tests of the lines that are checked against it."""
 
+from shared.jobs import Fault
 from shared.routing_asked import RoutingAsked, WrongRouting
 
 
@@ -13,4 +14,7 @@ class Serves:
         return model == self._model
 
     def wrong(self, asked: RoutingAsked, model: str) -> WrongRouting | None:  # noqa: ARG002
+        return None
+
+    def beyond(self, body: bytes, model: str, asked: RoutingAsked | None) -> Fault | None:  # noqa: ARG002
         return None

@@ -11,6 +11,7 @@ from shared.lines import ENDPOINTS, Request, check_body, read_body
 from shared.offer import CatalogueOffer
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked, wrong
 from workers.options import options_of, without
+from workers.strategies.records import RoutedJob
 
 CHAT = ENDPOINTS[0]
 
@@ -108,7 +109,7 @@ def test_the_batchs_word_counts_where_the_jobs_is_silent() -> None:
 def asked_for(routing: RoutingAsked, by_default: RoutingAsked | None = None) -> list[tuple[str, str]]:
     request = Request("c", "m", b'{"model": "m", "messages": []}', routing)
     found = options_of(
-        request, by_default, endpoint=CHAT, turn=0, tried=(), catalogue=FLEET, fleet=BlindFleet()
+        request, by_default, RoutedJob("m"), endpoint=CHAT, catalogue=FLEET, fleet=BlindFleet()
     )
     return [(option.provider.id, option.model) for option in found]
 
@@ -122,7 +123,7 @@ def test_its_own_model_comes_first_then_the_others_it_names() -> None:
 
 def test_one_that_refuses_its_key_is_out_for_all_models_one_that_refuses_a_model_for_that_alone() -> None:
     request = Request("c", "m", b"{}", RoutingAsked(strategy="failover", models=("other",)))
-    found = options_of(request, None, endpoint=CHAT, turn=0, tried=(), catalogue=FLEET, fleet=BlindFleet())
+    found = options_of(request, None, RoutedJob("m"), endpoint=CHAT, catalogue=FLEET, fleet=BlindFleet())
     assert [o.provider.id for o in without(found, found[0], model_only=False)] == ["a", "c"]
     left = without(found, found[0], model_only=True)
     assert [(o.provider.id, o.model) for o in left] == [("a", "m"), ("c", "other"), ("b", "other")]

@@ -1,0 +1,193 @@
+"""What a batch and an owner may spend: never more by the provider's own count, and what does not run any more says why."""
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import openai
+import pytest
+import requests
+from openai import OpenAI
+from support.batches import line, lines, outcomes, submit, wait_for_end
+from support.stack import Stack, running_stack
+from support.waiting import wait_for
+
+from shared.fleet_file import version_of
+
+PRICE = Decimal("0.00001")
+"""Of one token, in or out."""
+
+ANSWER = 2000
+CONCURRENCY = 200
+
+
+def provider(stack: Stack, **more: Any) -> dict[str, Any]:
+    return {"id": "sim", "endpoint": stack.simulator.base_url, "cost_per_1k_tokens": 0.01, **more}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack(workers=0, LLM_EDGE_CONCURRENCY=str(CONCURRENCY // 2)) as running:
+        running.configure([provider(running)], breaker={"failure_threshold": 10_000})
+        running.start_worker()
+        running.start_worker()
+        yield running
+
+
+def spent(stack: Stack, most_tokens: int) -> Decimal:
+    """By the simulator's log. A call that it was not let answer counts as if it had given the longest answer."""
+    tokens = 0
+    for call in stack.simulator.calls():
+        if call["status"] == 200:
+            tokens += call["prompt_tokens"] + call["completion_tokens"]
+        elif call["ended_at"] is None or not isinstance(call["status"], int):
+            tokens += call["prompt_tokens"] + most_tokens
+    return tokens * PRICE
+
+
+def in_force(stack: Stack) -> None:
+    """Until every process goes by the providers file that lies there now."""
+    version = version_of(stack.config.read_bytes())
+
+    def everywhere() -> bool:
+        told = requests.get(f"{stack.base_url}/providers", timeout=5).json()
+        return {each["version"] for each in told["config"]} == {version}
+
+    wait_for(everywhere, 10, "the providers file to be in force")
+
+
+def long_ones(count: int) -> list[dict[str, Any]]:
+    return [line(f"job-{n}", f"job {n}", max_tokens=ANSWER) for n in range(count)]
+
+
+def test_two_hundred_at_a_time_never_spend_more_than_max_cost(stack: Stack, client: OpenAI) -> None:
+    """Failures, and a worker killed in the midst, included."""
+    ceiling = Decimal(10)
+    stack.simulator.patch(
+        latency_s=0.5, completion_tokens=ANSWER, completion_tokens_spread=200, error_rate=0.05
+    )
+    batch = submit(client, long_ones(900), extra_body={"max_cost": float(ceiling)})
+    assert batch.model_extra is not None
+    assert batch.model_extra["max_cost"] == "10"
+    wait_for(lambda: stack.simulator.stats()["default"]["calls"] > 150, 30, "calls to be under way")
+    stack.kill_worker(stack.workers[0])
+    stack.start_worker(wait=False)
+    ended = wait_for_end(client, batch.id, 90)
+    assert ended.status == "cancelled"
+    assert ended.errors is not None
+    assert ended.errors.data is not None
+    (fault,) = ended.errors.data
+    assert fault.code == "max_cost_reached"
+    found = outcomes(client, ended)
+    assert len(found) == 900
+    codes = {row["error"]["code"] for row in found.values() if row["error"]}
+    assert codes == {"max_cost_reached"}
+    most, one = spent(stack, ANSWER), (ANSWER + 700) * PRICE
+    in_flight = stack.simulator.stats()["default"]["max_in_flight"]
+    assert ended.request_counts is not None
+    print(  # noqa: T201  the figure that is asked for
+        f"{ended.request_counts.completed} of 900 done, {most} $ spent of {ceiling}, up to {in_flight} at a time"
+    )
+    assert most <= ceiling
+    assert in_flight > CONCURRENCY // 2
+    assert ended.model_extra is not None
+    told = Decimal(ended.model_extra["cost_usd"])
+    lost = CONCURRENCY // 2 * one  # what the killed worker had under way stays booked at its worst
+    assert told >= ceiling - lost - one, "the batch ended before its money was spent"
+
+
+def test_a_batch_that_can_be_paid_for_is_as_any_other(stack: Stack, client: OpenAI) -> None:
+    """Though what its calls reserve at a time would exceed its ceiling many times over."""
+    batch = submit(client, lines(100), extra_body={"max_cost": "0.1"})
+    ended = wait_for_end(client, batch.id)
+    assert ended.status == "completed"
+    assert ended.errors is None
+    assert len(outcomes(client, ended)) == 100
+    assert ended.model_extra is not None
+    assert Decimal(ended.model_extra["cost_usd"]) == spent(stack, 20) <= Decimal("0.1")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"max_tokens": None}, "cost_not_bounded", "body.max_tokens"),
+        ({"max_tokens": 10_000_000}, "max_cost_too_low", "body.max_tokens"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]},
+            "cost_not_bounded",
+            "body.messages",
+        ),
+    ],
+)
+def test_what_nobody_can_tell_the_cost_of_does_not_begin(
+    client: OpenAI, stack: Stack, body: dict[str, Any], code: str, param: str
+) -> None:
+    batch = submit(client, [line("good", "good"), line("bad", "bad", **body)], extra_body={"max_cost": 1})
+    ended = wait_for_end(client, batch.id)
+    assert ended.status == "failed"
+    assert ended.errors is not None
+    assert ended.errors.data is not None
+    (fault,) = ended.errors.data
+    assert (fault.code, fault.param, fault.line) == (code, param, 2)
+    assert stack.simulator.calls() == []
+
+
+@pytest.mark.parametrize("value", [0, -1, "much", True, [], 1e12, "NaN", "0.0000000001"])
+def test_a_ceiling_that_is_none_is_refused(client: OpenAI, value: object) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        submit(client, lines(1), extra_body={"max_cost": value})
+    assert caught.value.param == "max_cost"
+
+
+def test_a_model_without_a_price_cannot_run_under_a_ceiling(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+    free = {"id": "free", "endpoint": stack.simulator.base_url}
+    stack.configure([free, provider(stack, models={"priced": "priced"})])
+    in_force(stack)
+    with stack.client as client:
+        ended = wait_for_end(client, submit(client, lines(2), extra_body={"max_cost": 1}).id)
+        assert ended.errors is not None
+        assert ended.errors.data is not None
+        assert [fault.code for fault in ended.errors.data] == ["cost_not_bounded"] * 2
+        rows = [line(f"job-{n}", "priced", model="priced") for n in range(20)]
+        ended = wait_for_end(client, submit(client, rows, extra_body={"max_cost": 1}).id)
+        assert {r["routing"]["provider"] for r in outcomes(client, ended).values()} == {"sim"}
+
+
+def test_an_owners_quota_holds_for_all_that_is_his_and_what_waits_comes_back_when_it_is_raised(
+    stack_of_its_own: Stack,
+) -> None:
+    stack = stack_of_its_own
+    stack.simulator.patch(completion_tokens=20, completion_tokens_spread=0)
+    quota = Decimal("0.02")
+    stack.configure([provider(stack)], owners={"default": {"max_cost": float(quota), "per": "total"}})
+    in_force(stack)
+    with stack.client as client:
+        batch = submit(client, lines(200))
+        reason = wait_for(lambda: _waits_for(stack, batch.id), 30, "the batch to wait for money")
+        assert reason == "budget_spent"
+        assert spent(stack, 20) <= quota
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "hi"}], max_tokens=1000
+            )
+        assert caught.value.code == "insufficient_quota"
+        with pytest.raises(openai.BadRequestError) as unbounded:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+        assert unbounded.value.code == "cost_not_bounded"
+        before = time.monotonic()
+        stack.configure([provider(stack)], owners={"*": {"max_cost": 5, "per": "day"}})
+        ended = wait_for_end(client, batch.id)
+        print(f"all done {time.monotonic() - before:.1f} s after the quota was raised")  # noqa: T201
+        assert ended.request_counts is not None
+        assert ended.request_counts.completed == 200
+
+
+def _waits_for(stack: Stack, batch_id: str) -> str | None:
+    told = requests.get(f"{stack.base_url}/batches/{batch_id}/explain", timeout=5).json()
+    running, waiting = told["running"], told["waiting"]
+    if running or not waiting or told["queued"] or told["retrying"]:
+        return None
+    reason = waiting[0]["reason"]
+    return reason if isinstance(reason, str) else None
