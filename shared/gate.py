@@ -176,6 +176,10 @@ class Gate(Protocol):
         """The store's time, and the providers as they are."""
         ...
 
+    def spent(self, scope: str) -> int:
+        """The nano-dollars that are spent or reserved under a scope of money."""
+        ...
+
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
         """Of those that something is known of."""
         ...

@@ -104,6 +104,9 @@ class Keys:
     def sketch(self, provider_id: str, slot: int) -> str:
         return f"{self.prefix}:sk:{provider_id}:{slot}"
 
+    def money(self, scope: str) -> str:
+        return f"{self.prefix}:lm:money:{scope}"
+
     @property
     def hinted(self) -> str:
         return f"{self.prefix}:lone:hinted"

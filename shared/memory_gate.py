@@ -270,6 +270,9 @@ class MemoryGate:
         now = self._now()
         return now, [self._seen(provider, now) for provider in providers]
 
+    def spent(self, scope: str) -> int:
+        return int(self.counters.spent(scope))
+
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
         return {name: self._conditions[name] for name in providers if name in self._conditions}
 

@@ -109,6 +109,11 @@ class RedisGate:
         )
         return _changes.decode(raw)
 
+    def spent(self, scope: str) -> int:
+        with store_errors():
+            found: Any = self._redis.get(self._keys.money(scope))
+        return int(float(found or 0))
+
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
         with store_errors():
             rows = self._redis.mget([self._keys.provider(name) for name in providers]) if providers else []

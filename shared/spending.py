@@ -41,9 +41,13 @@ def batch_purse(batch_id: str, max_cost_nanos: int) -> Purse:
     return Purse(f"batch:{batch_id}", max_cost_nanos)
 
 
+def quota_of(owner: str, quotas: Mapping[str, Quota]) -> Quota | None:
+    return quotas.get(owner) or quotas.get(EVERYBODY)
+
+
 def owner_purse(owner: str, quotas: Mapping[str, Quota], now: float) -> Purse | None:
     """That of the period in which `now` lies (Unix seconds; periods begin at midnight UTC); None for one without a quota."""
-    quota = quotas.get(owner) or quotas.get(EVERYBODY)
+    quota = quota_of(owner, quotas)
     if quota is None:
         return None
     form = _PERIODS.get(quota.per)

@@ -80,7 +80,7 @@ class Upstream(Fleet, Protocol):
 
     def release(self, permit: Permit) -> None: ...
 
-    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer: ...
+    def call(self, permit: Permit, provider: Provider, model: str, endpoint: str, body: bytes) -> Answer: ...
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -136,7 +136,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
         option = left[found.choice]
         provider, started = option.provider, time.monotonic()
         try:
-            answer = upstream.call(found, provider, job.endpoint, _sent(request, option))
+            answer = upstream.call(found, provider, option.model, job.endpoint, _sent(request, option))
         except ProviderError as exc:
             tries.append(_try(provider, exc, time.monotonic() - started))
             failed = Failed(job, request, provider.id, exc, tuple(tries))

@@ -102,13 +102,12 @@ class Upstreams:
         """The permit is not used."""
         self._doorman.settle(permit, UNUSED)
 
-    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
-        """One attempt. Raises a ProviderError of the kind that tells what to do next, and whether it is charged."""
+    def call(self, permit: Permit, provider: Provider, model: str, endpoint: str, body: bytes) -> Answer:
+        """One attempt, asking for this `model`. Raises a ProviderError of the kind that tells what to do next, and whether it is charged."""
 
         def told(answer: Answer) -> Told:
             def cost() -> Decimal | None:
-                asked = permit.candidate.model or answer.model
-                return cost_of(provider, asked, counted(answer.usage)) if answer.usage.known else None
+                return cost_of(provider, model, counted(answer.usage)) if answer.usage.known else None
 
             said = answer.usage.completion_tokens if answer.usage.known else 0
             return Told(used_by(permit, answer.usage, cost), answer.rest_s, said)

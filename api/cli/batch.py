@@ -58,6 +58,13 @@ Metadata = Annotated[
     list[str], typer.Option(metavar="KEY=VALUE", help="Kept with the batch; may be given several times.")
 ]
 Endpoint = Annotated[str | None, typer.Option(help="Default: the `url` of the file's first line.")]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DOLLARS",
+        help="The batch ends before it could cost more. Needs prices, and max_tokens in the requests.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="One JSON document on standard output, and nothing else there.")
 ]
@@ -106,6 +113,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
     window: Window = "24h",
     endpoint: Endpoint = None,
     metadata: Metadata = [],  # noqa: B006  typer copies it
+    max_cost: MaxCost = None,
     as_json: AsJson = False,
     prompt: options.Prompt = None,
     model: options.Model = None,
@@ -135,7 +143,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the command line
             command.run(ctx.params, session)
         targets = _targets(output, errors, as_json=as_json)
         targets.check(file)
-        wanted = Submission(file, window, endpoint, journey.metadata_of(metadata))
+        wanted = Submission(file, window, endpoint, journey.metadata_of(metadata), max_cost)
         with session.progress as progress:
             raw = session.hand_in(wanted)
             batch = batch_view(raw)
@@ -152,11 +160,12 @@ def submit(
     window: Window = "24h",
     endpoint: Endpoint = None,
     metadata: Metadata = [],  # noqa: B006  typer copies it
+    max_cost: MaxCost = None,
     as_json: AsJson = False,
 ) -> None:
     """Submit FILE and print the batch's id."""
     with _session(ctx, as_json=as_json) as session:
-        wanted = Submission(file, window, endpoint, journey.metadata_of(metadata))
+        wanted = Submission(file, window, endpoint, journey.metadata_of(metadata), max_cost)
         with session.progress:
             raw = session.hand_in(wanted)
         session.print(raw, [batch_view(raw).id])

@@ -72,6 +72,7 @@ class Client:
         window: str,
         metadata: Mapping[str, str] | None = None,
         *,
+        max_cost: str | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -81,6 +82,8 @@ class Client:
         }
         if metadata:
             body["metadata"] = dict(metadata)
+        if max_cost is not None:
+            body["max_cost"] = max_cost
         return self._json("POST", "/batches", json=body, headers=_once(idempotency_key))
 
     def batch(self, batch_id: str, *, patient: bool = True) -> dict[str, Any]:

@@ -21,12 +21,13 @@ _MOST_PAUSE_S = 60.0
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to become a batch. Without `endpoint` the file's first line tells it."""
+    """What is to become a batch. Without `endpoint` the file's first line tells it. `max_cost` in US dollars."""
 
     file: Path
     window: str = "24h"
     endpoint: str | None = None
     metadata: Mapping[str, str] | None = None
+    max_cost: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def submit(client: Client, wanted: Submission, progress: Progress) -> dict[str, 
     size = wanted.file.stat().st_size
     file = client.upload(wanted.file, lambda sent: progress.uploading(sent, size))
     try:
-        return client.create_batch(str(file.get("id")), endpoint, wanted.window, wanted.metadata)
+        return client.create_batch(
+            str(file.get("id")), endpoint, wanted.window, wanted.metadata, max_cost=wanted.max_cost
+        )
     except RefusedError:
         with suppress(RefusedError, AwayError):  # nobody will come for it
             client.delete_file(str(file.get("id")))

@@ -301,6 +301,35 @@ def test_cancel_waits_for_leases_then_seals_the_rest(stores: Stores) -> None:
     assert view(stores, made.id).tallies["p1"].usage.input_tokens == 20
 
 
+def test_a_batch_that_has_come_to_its_max_cost_says_so_and_so_do_its_jobs(stores: Stores) -> None:
+    made = started(stores, 20)
+    stores.ledger.beat(worker(capacity=10))
+    (claim,) = claimed(stores)
+    stores.ledger.finish(made.id, [outcome(0, claim=claim)], writer="w1", serial=1)
+    fault = Fault(code="max_cost_reached", message="spent", param="max_cost")
+    ending = stores.ledger.cancel(made.id, fault)
+    assert ending is not None
+    assert (ending.status, ending.errors) == (BatchStatus.CANCELLING, (fault,))
+    assert stores.ledger.cancel(made.id) == ending, "who cancels it then changes nothing"
+    stores.ledger.release(claim.ref, claim.token)
+    assert feed(stores) == []
+    chore = take(stores.ledger, made.id)
+    assert stores.ledger.seal(chore, 0)
+    assert stores.ledger.segment(made.id, 0).states == "d" + 19 * "m"
+    assert stores.ledger.roll_up(made.id, 0, output=(1, 1), errors=(19, 19))
+    ended = stores.ledger.end(chore)
+    assert ended is not None
+    assert (ended.status, ended.completed, ended.failed) == (BatchStatus.CANCELLED, 1, 19)
+    assert ended.errors == (fault,)
+
+
+def test_a_claim_says_whose_money_it_spends(stores: Stores) -> None:
+    started(stores, 2, owner="alice", max_cost_nanos=10**9)
+    stores.ledger.beat(worker())
+    (claim,) = claimed(stores)
+    assert (claim.owner, claim.max_cost_nanos) == ("alice", 10**9)
+
+
 def test_a_closing_batch_does_not_wait_for_a_dead_worker(stores: Stores) -> None:
     made = started(stores, 2)
     stores.ledger.beat(worker())

@@ -3,16 +3,19 @@
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import requests
 from openai import OpenAI
-from support.batches import line, lines, outcomes, submit, wait_for_end
+from support.batches import jsonl, line, lines, outcomes, submit, wait_for_end
+from support.edge import edge
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
+from api.cli.outcome import Exit
 from shared.fleet_file import version_of
 
 PRICE = Decimal("0.00001")
@@ -108,6 +111,19 @@ def test_a_batch_that_can_be_paid_for_is_as_any_other(stack: Stack, client: Open
     assert Decimal(ended.model_extra["cost_usd"]) == spent(stack, 20) <= Decimal("0.1")
 
 
+def test_from_the_command_line(stack: Stack, client: OpenAI, tmp_path: Path) -> None:  # noqa: ARG001  it resets the simulator
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(jsonl(lines(100)))
+    ran = edge(tmp_path, "batch", "run", source, "-o", "out.jsonl", "--max-cost", "0.02", env=stack.env)
+    assert ran.wait() == Exit.NOT_RUN, ran.err
+    assert "max_cost" in ran.out + ran.err
+    answered = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    rest = (tmp_path / "out.errors.jsonl").read_bytes().splitlines()
+    assert len(answered) + len(rest) == 100
+    assert 0 < len(answered) < 100
+    assert spent(stack, 20) <= Decimal("0.02")
+
+
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
@@ -176,6 +192,9 @@ def test_an_owners_quota_holds_for_all_that_is_his_and_what_waits_comes_back_whe
         with pytest.raises(openai.BadRequestError) as unbounded:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
         assert unbounded.value.code == "cost_not_bounded"
+        quota_now = requests.get(f"{stack.base_url}/quota", timeout=5).json()
+        assert (quota_now["max_cost"], quota_now["per"]) == ("0.02", "total")
+        assert Decimal(quota_now["spent"]) == spent(stack, 20) == quota - Decimal(quota_now["left"])
         before = time.monotonic()
         stack.configure([provider(stack)], owners={"*": {"max_cost": 5, "per": "day"}})
         ended = wait_for_end(client, batch.id)

@@ -34,8 +34,8 @@ class Shut(BlindFleet):
     def release(self, permit: Permit) -> None:
         raise AssertionError(permit)
 
-    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
-        raise AssertionError((permit, provider, endpoint, body))
+    def call(self, permit: Permit, provider: Provider, model: str, endpoint: str, body: bytes) -> Answer:
+        raise AssertionError((permit, provider, model, endpoint, body))
 
 
 def order(job: Job, routing: Routing) -> list[str]:

@@ -94,8 +94,8 @@ class Upstream(BlindFleet):
 
     def release(self, permit: Permit) -> None: ...
 
-    def call(self, permit: Permit, provider: Provider, endpoint: str, body: bytes) -> Answer:
-        del permit, provider, endpoint, body
+    def call(self, permit: Permit, provider: Provider, model: str, endpoint: str, body: bytes) -> Answer:
+        del permit, provider, model, endpoint, body
         self.called.set()
         assert self.answers.wait(20)
         return Answer(body=b"{}", usage=TokenUsage(), request_id=None, duration_s=0.1)

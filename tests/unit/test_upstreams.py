@@ -81,7 +81,7 @@ def test_who_has_left_the_file_is_called_by_no_attempt_that_began_before() -> No
     found = worker.upstreams.acquire(candidates)
     assert isinstance(found, Permit)
     assert (found.choice, found.candidate.provider) == (2, "c")
-    assert worker.upstreams.call(found, C, "/v1", b"{}")
+    assert worker.upstreams.call(found, C, "m", "/v1", b"{}")
     worker.gate.change("c", "drain", settings=Breaker())
     told = worker.upstreams.acquire(candidates)
     assert isinstance(told, tuple)

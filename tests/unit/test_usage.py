@@ -93,4 +93,4 @@ def test_what_is_spent_takes_a_person_and_is_told_only_where_nothing_else_is() -
 
 def test_the_words_fit_the_provider() -> None:
     assert in_words("limit_reached", "a").startswith("a is at its limit of ")
-    assert in_words("budget_spent", "a") == "what may be spent at a is spent"
+    assert in_words("budget_spent", "a") == "what its owner may spend is spent: a call to a could exceed it"

@@ -9,7 +9,11 @@ from api.cli.outcome import UsageError
 
 _PANEL = "Rows (FILE is .csv, .tsv, .jsonl or .parquet)"
 
-_REQUESTS_ONLY = frozenset({"errors", "endpoint"})
+_REQUESTS_ONLY = {
+    "errors": "with --prompt errors are a column of OUT",
+    "endpoint": "with --prompt it is always /v1/chat/completions",
+    "max_cost": "with --prompt several batches may be sent; set a quota for their owner in the providers file instead",
+}
 _ROWS_ONLY = frozenset(
     {
         "model",
@@ -118,10 +122,9 @@ def check(ctx: typer.Context, file: Path) -> None:
     if prompted:
         if ctx.params["model"] is None:
             raise UsageError("--prompt needs --model: which model is to be asked?")
-        if wrong := sorted(given & _REQUESTS_ONLY):
-            raise UsageError(
-                f"--{wrong[0]} is for a FILE of requests; with --prompt errors are a column of OUT."
-            )
+        if wrong := sorted(given & _REQUESTS_ONLY.keys()):
+            name = wrong[0]
+            raise UsageError(f"--{name.replace('_', '-')} is for a FILE of requests; {_REQUESTS_ONLY[name]}.")
         return
     if wrong := sorted(given & _ROWS_ONLY):
         raise UsageError(f"--{wrong[0].replace('_', '-')} needs --prompt: FILE is then a table of rows.")
