@@ -57,8 +57,8 @@ verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
 faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled; both pools; prints its figures
 	@$(BIN)/pytest tests/flow/test_crashes.py tests/flow/test_crashes_lone.py tests/flow/test_churn.py tests/flow/test_long.py
 
-soak:  ## (empty so far)
-	@echo "soak: this tier is empty so far; it tests nothing"
+soak: $(VENV)/.dev  ## hours of load and random faults: make soak [DURATION=1h] [SEED=N] [POOL=threads]
+	@$(BIN)/python -m tests.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(if $(POOL),--pool $(POOL))
 
 bench: $(VENV)/.dev  ## our speeds beside other task queues': make bench [ONLY=batch,lone] [SCALE=0.1] [PAGE=1] [JSON=file]
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(PAGE),--page) $(if $(JSON),--json $(JSON))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import yaml
@@ -73,6 +74,7 @@ class Stack:
         self.key = env.get("LLM_EDGE_API_KEY", "none")
         """An admin's, where the stack asks for keys."""
         self.api: subprocess.Popen[bytes] | None = None
+        self.another_api: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self._started = 0
         self._all: list[subprocess.Popen[bytes]] = []
@@ -117,10 +119,10 @@ class Stack:
         assert self.api.poll() is None, f"the API ended:\n{self.log('api')}"
         return _answers(f"{self.url}/health")
 
-    def start_another_api(self) -> str:
-        """A second process beside the first; gives its base URL."""
-        port = free_port()
-        self._spawn("api-2", "api", SERVER_PORT=str(port))
+    def start_another_api(self, base_url: str = "") -> str:
+        """A second process beside the first; gives its base URL. With `base_url` it is there once more."""
+        port = urlsplit(base_url).port or free_port()
+        self.another_api = self._spawn("api-2", "api", SERVER_PORT=str(port))
         url = f"http://127.0.0.1:{port}"
         wait_for(
             lambda: _answers(f"{url}/health"),
@@ -128,6 +130,12 @@ class Stack:
             f"the second API to answer; its log:\n{self.log('api-2')}",
         )
         return f"{url}/v1"
+
+    def kill_another_api(self) -> None:
+        assert self.another_api is not None
+        self.another_api.kill()
+        self.another_api.wait()
+        self.another_api = None
 
     def kill_api(self) -> None:
         assert self.api is not None
