@@ -197,6 +197,11 @@ WINDOW_S = SLOT_S * SLOTS
 """What availability and quantiles look back on."""
 
 
+def last_minute(previous: int, present: int, now: float) -> int:
+    """About as many calls as ended in the last SLOT_S seconds: of the previous slot the share that these reach back into."""
+    return round(present + previous * (1.0 - now % SLOT_S / SLOT_S))
+
+
 def bucket_of(duration_s: float) -> int:
     """The bucket whose values lie within ACCURACY of each other."""
     return math.ceil(math.log(max(duration_s, _LEAST_S)) / _LOG_GAMMA)

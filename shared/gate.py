@@ -16,7 +16,7 @@ from shared.breaker import State
 from shared.catalogue import Breaker, Provider
 from shared.condition import Condition
 from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, RateLimitedError
-from shared.limits import Limits
+from shared.limits import Kind, Limits
 from shared.reasons import Reason
 
 Result = Literal["answered", "slow", "failed", "limited", "key", "model", "nothing"]
@@ -125,12 +125,16 @@ class Exchanged(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A provider's condition, and its calls of the last WINDOW_S seconds: how they ended, and the sketch of their durations."""
+    """A provider's condition, and its calls of the last WINDOW_S seconds: how they ended, and the sketch of their durations.
+
+    `last_minute`: about as many ended in the last minute.
+    """
 
     condition: Condition
     answered: int
     failed: int
     buckets: dict[int, int]
+    last_minute: int = 0
 
 
 class Flight(msgspec.Struct, frozen=True):
@@ -176,8 +180,12 @@ class Gate(Protocol):
         """The store's time, and the providers as they are."""
         ...
 
-    def spent(self, scope: str) -> int:
-        """The nano-dollars that are spent or reserved under a scope of money."""
+    def taken(self, counted: Sequence[tuple[Kind, str]]) -> tuple[float, list[float]]:
+        """The store's time, and of each counter, by kind and scope of its limit, how it stands.
+
+        Of concurrency: the calls in flight of all senders that are heard of. Of rates: when the bucket is full again, in
+        Unix seconds (shared/limits.py). Of money: what is reserved and spent. 0 where nothing was taken.
+        """
         ...
 
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:

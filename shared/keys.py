@@ -104,8 +104,11 @@ class Keys:
     def sketch(self, provider_id: str, slot: int) -> str:
         return f"{self.prefix}:sk:{provider_id}:{slot}"
 
-    def money(self, scope: str) -> str:
-        return f"{self.prefix}:lm:money:{scope}"
+    def flight(self, scope: str) -> str:
+        return f"{self.prefix}:fl:{scope}"
+
+    def counter(self, kind: str, scope: str) -> str:
+        return f"{self.prefix}:lm:{kind}:{scope}"
 
     @property
     def hinted(self) -> str:

@@ -41,6 +41,11 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
 Limits = tuple[Limit, ...]
 
 
+def provider_scope(provider_id: str) -> str:
+    """Where what is taken of a provider's own limits is counted."""
+    return f"p:{provider_id}"
+
+
 def limits_calls(limits: Limits | None) -> bool:
     return any(limit.kind == "concurrency" for limit in limits or ())
 
@@ -54,6 +59,16 @@ def free_at(full_at: float, limit: Limit) -> float:
     """When the call may begin. `full_at`: when the bucket is full again."""
     bucket = bucket_s(limit.ceiling)
     return full_at + min(limit.amount * 60.0 / limit.ceiling, bucket) - bucket
+
+
+def bucket_size(ceiling: float) -> float:
+    """What a bucket holds: requests, or tokens."""
+    return bucket_s(ceiling) * ceiling / 60.0
+
+
+def not_back(full_at: float, ceiling: float, now: float) -> float:
+    """What has been taken of the bucket and is not back yet: 0 where it is full, more than it holds where there is a debt."""
+    return max(0.0, full_at - now) * ceiling / 60.0
 
 
 def taken(full_at: float, amount: float, ceiling: float, now: float) -> float:

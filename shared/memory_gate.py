@@ -32,7 +32,7 @@ from shared.gate import (
     Seen,
     Verdict,
 )
-from shared.limits import limits_calls
+from shared.limits import Kind, limits_calls
 from shared.memory_limits import Counters
 from shared.reasons import Reason
 
@@ -270,8 +270,9 @@ class MemoryGate:
         now = self._now()
         return now, [self._seen(provider, now) for provider in providers]
 
-    def spent(self, scope: str) -> int:
-        return int(self.counters.spent(scope))
+    def taken(self, counted: Sequence[tuple[Kind, str]]) -> tuple[float, list[float]]:
+        now = self._now()
+        return now, [self.counters.look(kind, scope, now) for kind, scope in counted]
 
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
         return {name: self._conditions[name] for name in providers if name in self._conditions}
@@ -285,7 +286,9 @@ class MemoryGate:
             answered, failed = answered + good, failed + bad
             for bucket, count in self._slots.get((provider, number), {}).items():
                 buckets[bucket] = buckets.get(bucket, 0) + count
-        return Seen(self.condition(provider), answered, failed, buckets)
+        previous, present = (sum(self._counts.get((provider, n), (0, 0))) for n in (last - 1, last))
+        late = condition.last_minute(previous, present, now)
+        return Seen(self.condition(provider), answered, failed, buckets, late)
 
 
 _FAILED = {"answered": False, "slow": True, "failed": True}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared.limits import BUSY_S, BUSY_SPREAD_S, COUNTED, SILENT_S, Limit, Limits, free_at, taken
+from shared.limits import BUSY_S, BUSY_SPREAD_S, COUNTED, SILENT_S, Kind, Limit, Limits, free_at, taken
 from shared.reasons import Reason
 
 Refusal = tuple[Reason, float, str]
@@ -71,6 +71,13 @@ class Counters:
 
     def spent(self, scope: str) -> float:
         return self._numbers.get(("money", scope), 0.0)
+
+    def look(self, kind: Kind, scope: str, now: float) -> float:
+        """How a counter stands between two exchanges."""
+        if kind != "concurrency":
+            return self._numbers.get((kind, scope), 0.0)
+        flight = self._flights.get(scope, {}).values()
+        return float(sum(n for n, at in flight if at + SILENT_S > now))
 
     def take(self, *several: Limits | None) -> None:
         for limit in _all(several):

@@ -1,6 +1,6 @@
 """The gate on Redis or Valkey: one script call for any number of asks and reports, and Redis' own TIME the only clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from shared.catalogue import Breaker
 from shared.condition import Condition
 from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen, Verdict
 from shared.keys import Keys
+from shared.limits import Kind
 from shared.redis_client import store_errors
 from shared.scripts import Scripts
 
@@ -109,11 +110,6 @@ class RedisGate:
         )
         return _changes.decode(raw)
 
-    def spent(self, scope: str) -> int:
-        with store_errors():
-            found: Any = self._redis.get(self._keys.money(scope))
-        return int(float(found or 0))
-
     def conditions(self, providers: Sequence[str]) -> dict[str, Condition]:
         with store_errors():
             rows = self._redis.mget([self._keys.provider(name) for name in providers]) if providers else []
@@ -133,7 +129,20 @@ class RedisGate:
                     pipe.hgetall(self._keys.sketch(provider, slot))
             rows = pipe.execute()
         each = condition.SLOTS + 1
-        return now, [_seen(rows[i], rows[i + 1 : i + each]) for i in range(0, len(rows), each)]
+        return now, [_seen(rows[i], rows[i + 1 : i + each], now) for i in range(0, len(rows), each)]
+
+    def taken(self, counted: Sequence[tuple[Kind, str]]) -> tuple[float, list[float]]:
+        with store_errors():
+            seconds, micros = self._redis.time()
+            pipe = self._redis.pipeline(transaction=False)
+            for kind, scope in counted:
+                if kind == "concurrency":
+                    pipe.hgetall(self._keys.flight(scope))
+                else:
+                    pipe.get(self._keys.counter(kind, scope))
+            rows = pipe.execute()
+        now = seconds + micros / 1e6
+        return now, [_in_flight(row, now) if isinstance(row, dict) else float(row or 0.0) for row in rows]
 
 
 def settings_of(settings: Breaker) -> dict[str, Any]:
@@ -141,7 +150,13 @@ def settings_of(settings: Breaker) -> dict[str, Any]:
     return settings.model_dump(exclude_none=True)
 
 
-def _seen(raw: bytes | None, slots: Sequence[dict[bytes, bytes]]) -> Seen:
+def _in_flight(row: Mapping[bytes, bytes], now: float) -> float:
+    """Of senders that are heard of; as `lua/_limits.lua` counts them."""
+    told = (value.split() for value in row.values())
+    return float(sum(int(n) for n, at in told if float(at) + limits.SILENT_S > now))
+
+
+def _seen(raw: bytes | None, slots: Sequence[dict[bytes, bytes]], now: float) -> Seen:
     counts = {b"answered": 0, b"failed": 0}
     buckets: dict[int, int] = {}
     for slot in slots:
@@ -151,4 +166,6 @@ def _seen(raw: bytes | None, slots: Sequence[dict[bytes, bytes]]) -> Seen:
             else:
                 buckets[int(name)] = buckets.get(int(name), 0) + int(value)
     known = _condition.decode(raw) if raw else Condition()
-    return Seen(known, counts[b"answered"], counts[b"failed"], buckets)
+    previous, present = (sum(int(slot.get(name, 0)) for name in counts) for slot in slots[-2:])
+    late = condition.last_minute(previous, present, now)
+    return Seen(known, counts[b"answered"], counts[b"failed"], buckets, late)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from shared.catalogue import Provider
 from shared.jobs import Usage
-from shared.limits import Kind, Limit, Limits
+from shared.limits import Kind, Limit, Limits, provider_scope
 from shared.money import to_nanos
 from shared.permits import Permit
 from workers.provider import TokenUsage
@@ -28,7 +28,7 @@ def limits_of(provider: Provider, tokens: int) -> Limits | None:
         ("tpm", float(tokens), own.tpm),
         ("concurrency", 1.0, own.concurrency),
     )
-    scope = f"p:{provider.id}"
+    scope = provider_scope(provider.id)
     return (
         tuple(
             Limit(scope, kind, amount, float(ceiling))

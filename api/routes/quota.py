@@ -18,5 +18,5 @@ def retrieve_quota(parts: FromApp, caller: CallerOf) -> QuotaObject:
     """The caller's ceiling in the providers file, and what is spent of it, calls under way at the most they can cost included."""
     owners = parts.catalogue.owners
     purse = owner_purse(caller.owner, owners, time.time())
-    spent = 0 if purse is None else parts.gate.spent(purse.scope)
-    return QuotaObject.of(caller.owner, quota_of(caller.owner, owners), spent)
+    spent = 0.0 if purse is None else parts.gate.taken([("money", purse.scope)])[1][0]
+    return QuotaObject.of(caller.owner, quota_of(caller.owner, owners), int(spent))

@@ -159,8 +159,8 @@ local function judge(ask)
       note(candidate[1], c, candidate[2], b, before)
       if b.state == 'half-open' then changed[candidate[1]] = true end
       local full = granted and (candidate[6] or ask[3]) and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
-      local w = granted and window_of(c, candidate)
-      if w and not full and not limits_calls(candidate) and window_full(w, candidate[2]) then
+      local w = granted and not limits_calls(candidate) and window_of(c, candidate)
+      if w and not full and window_full(w, candidate[2]) then
         full = { candidate[1], 'limit_reached', busy_until, 'concurrency' }
       end
       if full then

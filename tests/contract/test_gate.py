@@ -330,7 +330,12 @@ def test_health_is_told(fleet: Fleet) -> None:
     for q in (0.5, 0.95, 0.99):
         assert quantile(seen.buckets, q) == pytest.approx(q, rel=0.05)
     assert 0.9 < c.latency_s < 1.0
-    fleet.timed.pass_time(400)
+    assert seen.last_minute == 103
+    fleet.timed.pass_time(60)
+    assert 0 < fleet.seen().last_minute <= 103
+    fleet.timed.pass_time(60)
+    assert fleet.seen().last_minute == 0
+    fleet.timed.pass_time(280)
     assert fleet.seen().buckets == {}
 
 

@@ -139,6 +139,7 @@ class Machine(RuleBasedStateMachine):
         for other in looks[1:]:
             for one, two in zip(looks[0], other, strict=True):
                 assert (one.answered, one.failed, one.buckets) == (two.answered, two.failed, two.buckets)
+                assert one.last_minute == two.last_minute
                 assert _flat(one.condition) == _flat(two.condition)
 
     @invariant()

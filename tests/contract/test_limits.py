@@ -11,8 +11,9 @@ from support.gates import Timed, memory_gate, valkey_gate
 from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Verdict
-from shared.limits import SILENT_S, Limit, Limits
+from shared.limits import SILENT_S, Kind, Limit, Limits, bucket_size, not_back
 from shared.reasons import Reason
+from shared.window import scope_of
 
 _serials = itertools.count(1)
 SETTINGS = Breaker()
@@ -275,6 +276,36 @@ def test_a_429_cools_down_where_nobody_is_answered(fleet: Fleet) -> None:
     fleet.exchange(reports=(Report("x", PLAIN, 0, "limited"),), adaptive=True)
     verdict = fleet.ask(PLAIN, adaptive=True)
     assert verdict.blocks[0].reason is Reason.RATE_LIMITED
+
+
+def test_what_is_in_use_can_be_looked_at_and_comes_back_by_itself(fleet: Fleet) -> None:
+    gate, rate = fleet.timed.gate, Limit("p:a", "tpm", 30, 6000)
+    asked: list[tuple[Kind, str]] = [("concurrency", "p:a"), ("tpm", "p:a"), ("money", "b:1")]
+    assert gate.taken(asked)[1] == [0.0, 0.0, 0.0]
+    fleet.ask(at(CALLS, rate), limits=(money(400),), sender="one")
+    fleet.ask(at(CALLS, rate), sender="two")
+    fleet.ask(at(CALLS), sender="one", held={"p:a": 1})
+    now, (calls, full_at, spent) = gate.taken(asked)
+    assert (calls, spent) == (3, 400)
+    assert not_back(full_at, rate.ceiling, now) == pytest.approx(60, abs=0.01)
+    assert bucket_size(rate.ceiling) == 100
+    fleet.timed.pass_time(0.3)
+    now, (_, full_at, _) = gate.taken(asked)
+    assert not_back(full_at, rate.ceiling, now) == pytest.approx(30, abs=0.01)
+    fleet.exchange(sender="two")  # its call has ended
+    fleet.timed.pass_time(SILENT_S - 0.2)  # and "one" is heard of no more
+    now, (calls, full_at, spent) = gate.taken(asked)
+    assert (calls, not_back(full_at, rate.ceiling, now), spent) == (0, 0.0, 400)
+
+
+def test_the_calls_in_flight_under_a_window_can_be_looked_at(fleet: Fleet) -> None:
+    limited = Report("x", PLAIN, 0, "limited", "rate_limited")
+    asked: list[tuple[Kind, str]] = [("concurrency", scope_of("a"))]
+    fleet.exchange(reports=(Report("x", PLAIN, 0, "answered"),), held={"w:a": 5}, adaptive=True)
+    assert fleet.timed.gate.taken(asked)[1] == [0]  # there is no window yet
+    fleet.exchange(reports=(limited,), sender="one", held={"w:a": 5}, adaptive=True)
+    fleet.ask(PLAIN, sender="two", held={"w:a": 2}, adaptive=True)
+    assert fleet.timed.gate.taken(asked)[1] == [8]
 
 
 def test_a_provider_that_answers_has_no_calls_counted(valkey_url: str) -> None:

@@ -13,7 +13,7 @@ from support.machines import case
 from shared.catalogue import Breaker
 from shared.condition import Condition
 from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Result, Verdict
-from shared.limits import SILENT_S, Limit, Limits
+from shared.limits import SILENT_S, Kind, Limit, Limits, not_back
 
 SETTINGS = Breaker(failure_threshold=3, reset_timeout_s=5)
 SENDERS = ("one", "two", "three")
@@ -197,6 +197,23 @@ class Machine(RuleBasedStateMachine):
             assert sorted(c.cool_downs) == sorted(looks[0].cool_downs)
 
     @invariant()
+    def all_see_the_same_in_use(self) -> None:
+        counted: list[tuple[Kind, str]] = [("concurrency", SCOPE), ("concurrency", "w:a")]
+        counted += [("rpm", SCOPE), ("tpm", SCOPE), ("money", "b:1")]
+        looks = [t.gate.taken(counted) for t in self.timed]
+        for now, found in looks:
+            assert now == pytest.approx(self.now, abs=1e-3)
+            for (kind, _), mine, first in zip(counted, found, looks[0][1], strict=True):
+                if kind in {"rpm", "tpm"}:  # a bucket that is full again is forgotten, or is not
+                    ceiling = RPM if kind == "rpm" else TPM
+                    assert not_back(mine, ceiling, self.now) == pytest.approx(
+                        not_back(first, ceiling, self.now), abs=1e-3
+                    )
+                else:
+                    assert mine == pytest.approx(first, abs=1e-3)
+            assert found[4] <= MONEY or self.booked > MONEY
+
+    @invariant()
     def note_silence(self) -> None:
         for sender in SENDERS:
             if self.calls[sender] and self.heard[sender] + SILENT_S <= self.now:
@@ -255,7 +272,7 @@ TestMemory = case(MemoryMachine, examples=150)
 
 @pytest.fixture(scope="module", autouse=True)
 def _both(valkey_url: str) -> None:
-    TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url))
+    TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url, patience_s=60))
 
 
 TestTwin = case(TwinMachine, examples=40)

@@ -14,6 +14,7 @@ from shared.memory_gate import MemoryGate
 from shared.redis_gate import RedisGate
 
 _prefixes = itertools.count()
+_EXPIRY = "math.max(1, math.ceil(n - t))"
 _TIME = "  local t = call('TIME')\n  return tonumber(t[1]) + tonumber(t[2]) / 1e6\n"
 START_S = 1_750_000_000.0
 
@@ -40,8 +41,11 @@ class _Client(redis.Redis):
         return int(now), int(now % 1 * 1e6)
 
 
-def valkey_gate(url: str) -> Timed:
-    """The scripts read the test's time from a key instead of asking the server."""
+def valkey_gate(url: str, *, patience_s: int = 0) -> Timed:
+    """The scripts read the test's time from a key instead of asking the server.
+
+    Keys go by the server's own time: `patience_s` keeps those of rates longer, for tests whose time may stand still.
+    """
     prefix, clock = f"g{next(_prefixes)}", ManualClock(START_S)
     client: Any = _Client.from_url(url)
     client.clock = clock
@@ -53,13 +57,17 @@ def valkey_gate(url: str) -> Timed:
 
     pass_time(0.0)
     gate = RedisGate(client, prefix)
-    gate._run = _under_test_time(client, prefix).run
+    test_time = _under_test_time(client, prefix)
+    test_time.patience_s = patience_s
+    gate._run = test_time.run
     return Timed(gate, pass_time, clock.now, prefix)
 
 
 class _under_test_time(scripts.Scripts):  # noqa: N801  reads as what it does
+    patience_s = 0
+
     def _script(self, name: str) -> redis.commands.core.Script:
-        text = scripts.source(name)
+        text = scripts.source(name).replace(_EXPIRY, f"{self.patience_s} + {_EXPIRY}")
         assert _TIME in text
         text = text.replace(_TIME, "  return tonumber(call('GET', P .. 'test-time'))\n")
         return self._client.register_script(text)
