@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from api.provider_limits import NOTHING, InUse, LimitObject, WindowObject
 from shared.breaker import Circuit, State
-from shared.catalogue import Provider
-from shared.condition import Condition, model_of, quantile
-from shared.gate import Seen
+from shared.catalogue import Breaker, Provider
+from shared.condition import Condition, endpoint_of, model_of, quantile
+from shared.gate import Seen, is_target
 from shared.jobs import ApiRecord, WorkerRecord
 from shared.reasons import Reason
 from shared.shared_breaker import health_of
@@ -19,6 +20,7 @@ SETTLED_S = 1.0
 Drain = Literal["draining", "drained"]
 Part = Literal["api", "worker"]
 
+_DEFAULT = Breaker()
 _BEST = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -50,10 +52,14 @@ class BreakerObject(BaseModel):
 
 
 class OutOfService(BaseModel):
-    """Kept away from jobs: all that use the present key, or those for one model. One job tries at `next_probe_at`."""
+    """Kept away from jobs: all that use the present key, or those for one `model` at one `endpoint` of our API.
+
+    One job tries at `next_probe_at`.
+    """
 
     reason: Reason
     model: str | None
+    endpoint: str | None
     code: str
     message: str
     since: int
@@ -70,6 +76,7 @@ class HealthObject(BaseModel):
     """`success_rate` and `latency_s` are moving averages over about twenty calls.
 
     Quantiles and `availability` (the share of calls that were answered) look back on five minutes, and are null without calls.
+    `last_minute`: about as many calls ended in the last minute.
     """
 
     success_rate: float
@@ -80,6 +87,7 @@ class HealthObject(BaseModel):
     p99_s: float | None
     calls: int
     failures: int
+    last_minute: int
     consecutive_failures: int
     answered_at: int | None
     last_error: LastErrorObject | None
@@ -98,6 +106,7 @@ class HealthObject(BaseModel):
             p99_s=p99,
             calls=c.calls,
             failures=c.failures,
+            last_minute=seen.last_minute,
             consecutive_failures=c.consecutive_failures,
             answered_at=int(c.answered_at) or None,
             last_error=LastErrorObject(code=error.code, message=error.message, at=int(error.at))
@@ -113,6 +122,7 @@ def _rounded(seconds: float | None) -> float | None:
 class ProviderObject(BaseModel):
     """`enabled`: by the providers file and by hand. `serving`: whether a job could be sent there now. `state`: its worst breaker's.
 
+    `in_flight` as the workers' heartbeats tell it; `limits` and `windows` by the gate's own count, the same from every process.
     `drain` is null unless it was drained by hand: `draining` while calls may be in flight there, then `drained`.
     """
 
@@ -126,6 +136,8 @@ class ProviderObject(BaseModel):
     drain: Drain | None
     state: State
     in_flight: int
+    limits: list[LimitObject]
+    windows: list[WindowObject]
     breakers: list[BreakerObject]
     cools_down_until: int | None
     out_of_service: list[OutOfService]
@@ -139,12 +151,13 @@ class ProviderObject(BaseModel):
         workers: Sequence[WorkerRecord],
         now: float,
         *,
-        per_model: bool = False,
+        settings: Breaker = _DEFAULT,
+        use: InUse = NOTHING,
     ) -> "ProviderObject":
         c = seen.condition
         breakers = [
             BreakerObject.of(target, circuit, now)
-            for target, circuit in sorted(_in_use(provider, c, per_model=per_model).items())
+            for target, circuit in sorted(_breakers(provider, c, settings).items())
         ]
         cooling = max((cool.until for cool in c.cool_downs.values()), default=0.0)
         worst = max((b.state for b in breakers), key=_BEST.__getitem__)
@@ -163,6 +176,8 @@ class ProviderObject(BaseModel):
             drain=drain_of(provider.id, c, workers),
             state=worst,
             in_flight=sum(worker.in_flight.get(provider.id, 0) for worker in workers),
+            limits=use.limits,
+            windows=use.windows,
             breakers=breakers,
             cools_down_until=int(cooling) if cooling > now else None,
             out_of_service=_out_of_service(c),
@@ -170,13 +185,11 @@ class ProviderObject(BaseModel):
         )
 
 
-def _in_use(provider: Provider, c: Condition, *, per_model: bool) -> dict[str, Circuit]:
+def _breakers(provider: Provider, c: Condition, settings: Breaker) -> dict[str, Circuit]:
     """Its breakers under the present file; those of an earlier one nobody asks any more, so they stay as they were."""
-    found = {}
-    for target, circuit in c.breakers.items():
-        _, bar, model = target.partition("|")
-        if bool(bar) == per_model and (not bar or model in {"*", *provider.models}):
-            found[target] = circuit
+    found = {
+        target: circuit for target, circuit in c.breakers.items() if is_target(target, provider, settings)
+    }
     return found or {provider.id: Circuit()}
 
 
@@ -192,20 +205,20 @@ def drain_of(provider_id: str, c: Condition, workers: Sequence[WorkerRecord]) ->
 
 
 def _out_of_service(c: Condition) -> list[OutOfService]:
-    found = []
-    for scope, refusal in sorted(c.refusals.items()):
-        model = model_of(scope)
-        found.append(
-            OutOfService(
-                reason=Reason.KEY_REFUSED if model is None else Reason.MODEL_REFUSED,
-                model=model,
-                code=refusal.code,
-                message=refusal.message,
-                since=int(refusal.since),
-                next_probe_at=int(refusal.probe_at),
-            )
+    """Each model and endpoint once: of several keys, or names at the provider, the latest refusal is told."""
+    latest: dict[tuple[str, str], OutOfService] = {}
+    for scope, refusal in sorted(c.refusals.items(), key=lambda pair: pair[1].since):
+        model, endpoint = model_of(scope), endpoint_of(scope)
+        latest[model or "", endpoint or ""] = OutOfService(
+            reason=Reason.KEY_REFUSED if model is None else Reason.MODEL_REFUSED,
+            model=model,
+            endpoint=endpoint,
+            code=refusal.code,
+            message=refusal.message,
+            since=int(refusal.since),
+            next_probe_at=int(refusal.probe_at),
         )
-    return found
+    return [latest[what] for what in sorted(latest)]
 
 
 class ConfigObject(BaseModel):

@@ -85,6 +85,12 @@ def model_of(scope: str) -> str | None:
     return name.rpartition("@")[0] if kind == "model" else None
 
 
+def endpoint_of(scope: str) -> str | None:
+    """The endpoint of our API at which a model is refused; None where the scope is about a key, or does not say."""
+    _, slash, path = scope.rpartition("@")[2].partition("/")
+    return slash + path if slash and model_of(scope) is not None else None
+
+
 def answered(c: Condition, *, duration_s: float, at: float, output_tokens: int = 0) -> Condition:
     """`output_tokens`: 0 where the provider did not tell; the pace is of calls as a whole, prompt and queue included."""
     first = c.answered_at == 0.0

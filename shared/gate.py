@@ -33,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A provider that could serve a job. `model` is empty where its name was merely passed on by `"*"`.
 
     `key` and `offer` are fingerprints: of the provider's endpoint and key, and of these with its own name for the model and
-    the API's endpoint that is asked for: a chat model may be there for one of ours, and not for the other.
+    the API's endpoint that is asked for, which stands behind it: a chat model may be there for one of ours, and not for the other.
     `limits` are the provider's own, with what this call takes of them.
     """
 
@@ -208,7 +208,16 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-_offer = lru_cache(maxsize=4096)(fingerprint)
+def is_target(target: str, provider: Provider, settings: Breaker) -> bool:
+    """Whether this is one of the provider's under the present file; what others left behind nobody asks about any more."""
+    _, bar, model = target.partition("|")
+    return bool(bar) == settings.per_model and (not bar or model in {"*", *provider.models})
+
+
+@lru_cache(maxsize=4096)
+def _offer(key: str, name: str, endpoint: str) -> str:
+    """The endpoint of the API stands behind the fingerprint, so that people can be told (`condition.endpoint_of`)."""
+    return fingerprint(key, name, endpoint) + endpoint
 
 
 def result_of(error: ProviderError | None, duration_s: float, settings: Breaker) -> Result:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.cli.client import DEFAULT_URL, Client
+from api.cli.limit_lines import limit_lines
 from api.cli.outcome import ANSWER_CODES, CommandError
 from api.cli.words import count, duration, printable
 
@@ -120,8 +121,9 @@ def _say(text: str) -> None:
 
 
 def view(found: Mapping[str, Any], now: float) -> Group:
-    """The table, and under it which providers file is in force."""
-    return Group(table(found, now), *(Text(line) for line in config_lines(found.get("config") or [], now)))
+    """The table, and under it the limits in use, and which providers file is in force."""
+    lines = [*limit_lines(found), *config_lines(found.get("config") or [], now)]
+    return Group(table(found, now), *(Text(line) for line in lines))
 
 
 def config_lines(config: Sequence[Mapping[str, Any]], now: float) -> list[str]:
@@ -189,10 +191,8 @@ def why(provider: Mapping[str, Any], now: float) -> str:
     """In words, what keeps jobs from a provider; else its last error, if that was its last word."""
     if provider.get("drain") or not provider.get("enabled"):
         return _drain(provider) if provider.get("drain") else ""
-    for out in provider.get("out_of_service") or []:
-        what = f"model {out.get('model')}" if out.get("model") else "key"
-        again = max(0, round(out.get("next_probe_at", now) - now))
-        return printable(f"{what} refused ({out.get('code')}), tried again in {again} s", 100)
+    if outs := provider.get("out_of_service"):
+        return _out_of_service(outs, now)
     for breaker in provider.get("breakers") or []:
         if breaker.get("next_probe_s") is not None:
             return printable(
@@ -205,6 +205,16 @@ def why(provider: Mapping[str, Any], now: float) -> str:
     if error and health.get("consecutive_failures"):
         return printable(f"{health['consecutive_failures']} failures in a row: {error.get('code')}", 100)
     return "serving" if provider.get("serving") else ""
+
+
+def _out_of_service(outs: Sequence[Mapping[str, Any]], now: float) -> str:
+    """The first of them, where it is, and how many there are besides."""
+    out, others = outs[0], len(outs) - 1
+    what = f"model {out.get('model')}" if out.get("model") else "key"
+    where = f" at {out.get('endpoint')}" if out.get("endpoint") else ""
+    again = max(0, round(out.get("next_probe_at", now) - now))
+    more = f"; and {others} more" if others else ""
+    return printable(f"{what} refused{where} ({out.get('code')}), tried again in {again} s{more}", 120)
 
 
 def _drain(provider: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.caller import AdminCaller
 from api.parts import FromApp, Parts
+from api.provider_limits import in_use
 from api.provider_schema import ConfigObject, ProviderList, ProviderObject
 from api.schema import ERRORS
 from shared.catalogue import Provider
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/v1/providers", tags=["Providers"], responses=ERRORS)
 
 @router.get("")
 def list_providers(parts: FromApp, _caller: AdminCaller) -> ProviderList:
-    """All providers of the file: breakers, health, what keeps them out of service, calls under way; and which file each process has in force."""
+    """All providers of the file: breakers, health, limits in use, what keeps them out of service; and which file each process has in force."""
     workers = parts.ledger.workers()
     return ProviderList(
         data=_seen(parts, parts.catalogue.providers, workers),
@@ -71,8 +72,9 @@ def _seen(
     parts: Parts, providers: Sequence[Provider], workers: Sequence[WorkerRecord]
 ) -> list[ProviderObject]:
     now, seen = parts.gate.look([provider.id for provider in providers])
-    per_model = parts.catalogue.breaker.per_model
+    catalogue = parts.catalogue
+    uses = in_use(parts.gate, catalogue, providers, [each.condition for each in seen])
     return [
-        ProviderObject.of(provider, each, workers, now, per_model=per_model)
-        for provider, each in zip(providers, seen, strict=True)
+        ProviderObject.of(provider, each, workers, now, settings=catalogue.breaker, use=use)
+        for provider, each, use in zip(providers, seen, uses, strict=True)
     ]

@@ -2,6 +2,7 @@
 
 import sys
 
+import requests
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.stack import START_S, running_stack
 from support.waiting import wait_for
@@ -35,3 +36,30 @@ def test_two_workers_pass_neither_the_calls_at_a_time_nor_the_requests_a_minute(
             assert last - first + 1 <= allowed, (
                 f"{last - first + 1} within {times[last] - times[first]:.3f} s"
             )
+
+
+def test_every_api_process_tells_how_much_is_in_use() -> None:
+    """As many calls as the simulator has in flight, by the gate's own count."""
+    with running_stack("--latency-s", "60", workers=0, LLM_EDGE_CONCURRENCY="16") as stack:
+        limits = {"rpm": 6000, "tpm": 90_000, "concurrency": CALLS}
+        stack.kill_api()
+        stack.configure(providers=[{"id": "sim", "endpoint": stack.simulator.base_url, "limits": limits}])
+        stack.start_api()
+        urls = [stack.base_url, stack.start_another_api()]
+        stack.start_worker(wait=False)
+        stack.start_worker()
+        submit(stack.client, lines(JOBS))
+
+        def told(url: str) -> dict[str, tuple[int, float, float]]:
+            (provider,) = requests.get(f"{url}/providers", timeout=5).json()["data"]
+            return {x["kind"]: (x["limit"], x["in_use"], x["room"]) for x in provider["limits"]}
+
+        full = (CALLS, CALLS, CALLS)
+        for url in urls:
+            wait_for(lambda url=url: told(url)["concurrency"] == full, START_S, f"{url}: {told(url)}")  # type: ignore[misc]
+        assert stack.simulator.stats()["default"]["in_flight"] == CALLS
+        assert told(urls[0]) == told(urls[1])
+        assert {kind: row[0] for kind, row in told(urls[0]).items()} == limits
+        assert [row[2] for row in told(urls[0]).values()] == [100, 1500, CALLS]
+        for worker in list(stack.workers):  # they would wait for their calls
+            stack.kill_worker(worker)

@@ -1,17 +1,25 @@
 """What `llm-edge providers` shows of a provider, from whatever a server says."""
 
+import itertools
 from typing import Any
 
 import pytest
 
+from api.cli.limit_lines import limit_lines
 from api.cli.providers import config_lines, row, table, view, why
+from api.provider_limits import in_use
 from api.provider_schema import SETTLED_S, ConfigObject, ProviderObject, drain_of
 from shared import condition
 from shared.breaker import Circuit, State
-from shared.catalogue import Provider
+from shared.catalogue import Breaker, Catalogue, Limits, Provider
+from shared.clock import ManualClock
 from shared.condition import Condition, LastError, bucket_of
-from shared.gate import Seen
+from shared.gate import Ask, Candidate, Flight, Report, Seen, candidate_of
 from shared.jobs import ApiRecord, FileState, WorkerRecord
+from shared.memory_gate import MemoryGate
+from workers.usage import limits_of
+
+_serials = itertools.count(1)
 
 PROVIDER = Provider(id="sim", endpoint="http://127.0.0.1:1")
 NOW = 1000.0
@@ -45,6 +53,17 @@ DISABLED = Condition(disabled=True)
 DRAINING = Condition(disabled=True, drain_since=900.0)
 REFUSED = condition.refused(Condition(), "key:k", ERROR, 300.0)
 NO_MODEL = condition.refused(Condition(), condition.model_scope("m", "o"), ERROR, 300.0)
+
+
+def no_model(c: Condition, endpoint: str, key: str = "k", at: float = 900.0) -> Condition:
+    """As a worker's candidate names it."""
+    settings = Breaker()
+    named = Provider(id="sim", endpoint="http://127.0.0.1:1", models={"a@b/c": "x"})
+    offer = candidate_of(named, "a@b/c", endpoint, key, settings).offer
+    error = LastError(code="model_not_found", message="no", at=at)
+    return condition.refused(c, condition.model_scope("a@b/c", offer), error, 300.0)
+
+
 COOLING = condition.cooled(Condition(), "sim", now=NOW, retry_after_s=7.0)
 FAILING = condition.failed(Condition(), ERROR)
 
@@ -65,6 +84,87 @@ FAILING = condition.failed(Condition(), ERROR)
 def test_state_and_reason(found: Condition, state: str, reason: str) -> None:
     raw = shown(found)
     assert (row(raw, NOW)[1], why(raw, NOW)) == (state, reason)
+
+
+def test_a_model_that_is_refused_at_two_endpoints_is_told_once_for_each() -> None:
+    c = no_model(no_model(Condition(), "/v1/chat/completions"), "/v1/completions")
+    c = no_model(c, "/v1/completions", key="another", at=950.0)
+    c = condition.refused(condition.refused(c, "key:one", ERROR, 300.0), "key:two", ERROR, 300.0)
+    raw = shown(c)
+    assert [
+        (out["reason"], out["model"], out["endpoint"], out["since"]) for out in raw["out_of_service"]
+    ] == [
+        ("key_refused", None, None, 900),
+        ("model_refused", "a@b/c", "/v1/chat/completions", 900),
+        ("model_refused", "a@b/c", "/v1/completions", 950),
+    ]
+    assert why(raw, NOW) == "key refused (invalid_api_key), tried again in 200 s; and 2 more"
+    del raw["out_of_service"][0]
+    told = "model a@b/c refused at /v1/chat/completions (model_not_found), tried again in 200 s; and 1 more"
+    assert why(raw, NOW) == told
+
+
+def in_use_of(gate: MemoryGate, provider: Provider, **sections: Any) -> dict[str, Any]:
+    catalogue = Catalogue(providers=(provider,), **sections)
+    now, (seen,) = gate.look(["sim"])
+    (use,) = in_use(gate, catalogue, [provider], [seen.condition])
+    return ProviderObject.of(provider, seen, [], now, use=use).model_dump(mode="json")
+
+
+def exchange(gate: MemoryGate, *asks: Ask, reports: tuple[Report, ...] = (), **held: int) -> None:
+    serial = next(_serials)
+    flight = Flight({name.replace("__", ":"): n for name, n in held.items()}, adaptive=True)
+    gate.exchange(asks, reports, settings=Breaker(), sender="w", serial=serial, spread=0, flight=flight)
+
+
+def test_limits_are_told_with_what_is_in_use() -> None:
+    limits = {"rpm": 600, "tpm": 90_000, "concurrency": 20}
+    provider = Provider(id="sim", endpoint="http://127.0.0.1:1", limits=Limits(**limits))
+    gate = MemoryGate(ManualClock(NOW))
+    assert [(x["kind"], x["in_use"], x["room"]) for x in in_use_of(gate, provider)["limits"]] == [
+        ("rpm", 0, 10),
+        ("tpm", 0, 1500),
+        ("concurrency", 0, 20),
+    ]
+    candidate = Candidate("sim", "sim", "k", "", "", limits_of(provider, 2100))
+    exchange(gate, Ask("1", (candidate,)), reports=(Report("0", candidate, 0, "answered"),), p__sim=6)
+    raw = in_use_of(gate, provider)
+    assert [(x["kind"], x["limit"], x["in_use"], x["next_in_s"]) for x in raw["limits"]] == [
+        ("rpm", 600, 1, 0),
+        ("tpm", 90_000, 2100, pytest.approx(0.4, abs=0.01)),
+        ("concurrency", 20, 7, None),
+    ]
+    (line,) = limit_lines({"data": [raw]})
+    assert line.split("; ") == [
+        "sim: rpm 600, 1 call in the last minute, bucket 1 of 10 given out",
+        "tpm 90,000, bucket 2,100 of 1,500 given out, next in 0.40 s",
+        "7 of 20 calls in flight",
+    ]
+
+
+def test_a_window_is_told_while_the_file_lets_it_count() -> None:
+    plain, clock = Candidate("sim", "sim", "k", ""), ManualClock(NOW)
+    gate, limited = MemoryGate(clock), Report("x", Candidate("sim", "sim", "k", ""), 0, "limited")
+    exchange(gate, reports=(Report("x", plain, 0, "answered", duration_s=1.0),), w__sim=10)
+    exchange(gate, reports=(limited,), w__sim=9)
+    raw = in_use_of(gate, PROVIDER)
+    assert raw["windows"] == [{"target": "sim", "size": None, "in_flight": 9, "changed_at": int(NOW)}]
+    assert limit_lines({"data": [raw]}) == ["sim: looks how many calls it bears, 9 in flight"]
+    clock.advance(1.1)
+    exchange(gate, reports=(limited,), w__sim=9)
+    raw = in_use_of(gate, PROVIDER)
+    assert [(w["size"], w["in_flight"]) for w in raw["windows"]] == [(7.0, 9)]
+    assert limit_lines({"data": [raw]}) == ["sim: bears 7 calls at a time by trial, 9 in flight"]
+    assert in_use_of(gate, PROVIDER, adaptive_concurrency=False)["windows"] == []
+    assert in_use_of(gate, PROVIDER, breaker=Breaker(per_model=True))["windows"] == []
+    own = Provider(id="sim", endpoint="http://127.0.0.1:1", limits=Limits(concurrency=3))
+    assert in_use_of(gate, own)["windows"] == []
+
+
+def test_limits_that_a_server_tells_otherwise_are_borne() -> None:
+    odd = {"id": "a", "limits": [{}, {"kind": "rpm"}], "windows": [{}, {"target": "a|m", "size": 3}]}
+    assert len(limit_lines({"data": [odd, {}]})) == 1
+    assert "for m" in limit_lines({"data": [odd]})[0]
 
 
 def test_health_stands_in_columns() -> None:
@@ -150,6 +250,6 @@ def test_breakers_of_an_earlier_providers_file_are_not_shown(per_model: bool, ta
         "sim|gone": OPEN,
     }
     seen = Seen(Condition(breakers=breakers), 0, 0, {})
-    found = ProviderObject.of(known, seen, [], NOW, per_model=per_model)
+    found = ProviderObject.of(known, seen, [], NOW, settings=Breaker(per_model=per_model))
     assert [breaker.target for breaker in found.breakers] == targets
     assert found.serving
