@@ -181,7 +181,8 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
 class Slip(msgspec.Struct, frozen=True, kw_only=True):
     """One job as a claim hands it out: where its line lies in the input file, and its history.
 
-    A lone job brings what a batch's has in its file: its id, owner, endpoint and body. `waited`: somebody waits for it.
+    A lone job brings what a batch's has in its file: its id, owner, endpoint and body, and when its window ends. `waited`:
+    somebody waits for it.
     """
 
     index: int
@@ -193,11 +194,13 @@ class Slip(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     body: bytes = b""
     waited: bool = False
+    expires_at: float = 0.0
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release.
 
+    `expires_at`: when the batch's window ends; of lone jobs each slip has its own. 0 where it does not say.
     Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint.
     """
 
@@ -208,6 +211,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     input_file_id: str = ""
     claimed_at: float
+    expires_at: float = 0.0
     slips: tuple[Slip, ...]
     more: bool = False
     routing: RoutingAsked | None = None

@@ -136,6 +136,7 @@ class MemoryLedger(MemoryBatches):
             endpoint=batch.view.spec.endpoint,
             input_file_id=batch.view.spec.input_file_id,
             claimed_at=now,
+            expires_at=batch.view.at.expires_at,
             slips=tuple(
                 Slip(index=job, offset=at, length=size, history=batch.histories.get(job, History()))
                 for job, (at, size) in zip(jobs, places, strict=True)

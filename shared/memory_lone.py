@@ -267,6 +267,7 @@ class MemoryLone:
                 endpoint=found.view.spec.endpoint,
                 body=found.body,
                 waited=bool(found.callers),
+                expires_at=found.view.expires_at,
             )
         )
 

@@ -221,7 +221,7 @@ class RedisLedger:
         if not row:
             return None
         spec = spec_of(row[2])
-        slips = [slip_of(row[i], row[i + 1], row[i + 2]) for i in range(3, len(row), 3)]
+        slips = [slip_of(row[i], row[i + 1], row[i + 2]) for i in range(4, len(row), 3)]
         return Claim(
             ref=ref,
             batch_id=spec.id,
@@ -230,6 +230,7 @@ class RedisLedger:
             endpoint=spec.endpoint,
             input_file_id=spec.input_file_id,
             claimed_at=float(row[1]),
+            expires_at=float(row[3]),
             slips=tuple(slips),
             routing=spec.routing,
             max_cost_nanos=spec.max_cost_nanos,

@@ -131,7 +131,7 @@ class RedisLone:
             batch_id=lone.LONE,
             token=token,
             claimed_at=float(row[1]),
-            slips=tuple(_slip(n, row[i : i + 6]) for n, i in enumerate(range(3, len(row), 6))),
+            slips=tuple(_slip(n, row[i : i + 7]) for n, i in enumerate(range(3, len(row), 7))),
             more=bool(row[2]),
         )
 
@@ -181,7 +181,7 @@ def _row(job: NewJob) -> tuple[object, ...]:
 
 
 def _slip(index: int, row: Sequence[Any]) -> Slip:
-    job_id, owner, endpoint, body, history, waited = row
+    job_id, owner, endpoint, body, history, waited, expires = row
     return Slip(
         index=index,
         offset=0,
@@ -192,6 +192,7 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
         endpoint=endpoint.decode(),
         body=body,
         waited=bool(waited),
+        expires_at=float(expires),
     )
 
 

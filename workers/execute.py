@@ -45,7 +45,10 @@ from workers.usage import counted
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One job of a claimed shard, with its line of the input file; a lone one with its body."""
+    """One job of a claimed shard, with its line of the input file; a lone one with its body.
+
+    `expires_at`: when its window ends, by the store's time; 0 where nobody says.
+    """
 
     batch_id: str
     endpoint: str
@@ -56,6 +59,7 @@ class Job(msgspec.Struct, frozen=True):
     routing: RoutingAsked | None = None
     owner: str = ""
     max_cost_nanos: int | None = None
+    expires_at: float = 0.0
 
     @property
     def id(self) -> str:
@@ -111,6 +115,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
         request.model,
         turn=turn_of(slip.id or job.batch_id, slip.index, slip.history),
         tried=slip.history.tried,
+        left_s=job.expires_at - now if job.expires_at else None,
         budget=budget_of(purses),
     )
     options = options_of(

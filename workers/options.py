@@ -75,6 +75,7 @@ def options_of(
     whole = _appraised(about, request, catalogue, by_size=dear or name == "least_latency")
     tokens = whole.input_tokens + (whole.expected_output_tokens or 0)
     allowed = None if asked.providers is None else frozenset(asked.providers)
+    now = fleet.now()
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         job = msgspec.structs.replace(whole, model=model, allowed=allowed)
@@ -83,7 +84,7 @@ def options_of(
         fit = [p for p in fit if p.id in money] if purses else fit
         named = {p.id: fleet.candidate(p, model, endpoint, tokens, money.get(p.id, ())) for p in fit}
         views = fleet.seen(named.values(), _price(job, fit) if dear else _unpriced) if len(fit) > 1 else {}
-        ranked = ordered(strategy, job, fit, views, fleet.now())
+        ranked = ordered(strategy, job, fit, views, now)
         found += [Option(provider, named[provider.id], model) for provider in ranked]
     return found
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from shared.catalogue import Provider
-from workers.strategies.records import RoutedJob, Strategy, View
+from workers.strategies.records import UNKNOWN, WARM_UP, RoutedJob, Strategy, View, call_s
 
 
 class Unfit(StrEnum):
@@ -53,10 +53,28 @@ def eligible(job: RoutedJob, providers: Sequence[Provider]) -> tuple[list[Provid
     return fit, why
 
 
+def in_time(job: RoutedJob, fit: Sequence[Provider], views: Mapping[str, View]) -> Sequence[Provider]:
+    """Those that are expected to answer before the job's window ends.
+
+    All of them where nobody would who can be called now and has not failed the job: better late than never, for calls that
+    are under way when a batch's window ends are waited for, and the estimate may be wrong.
+    """
+    left_s = job.left_s
+    if left_s is None or len(fit) <= 1 or all(left_s >= p.timeouts.total_s for p in fit):
+        return fit
+    known = [views.get(p.id, UNKNOWN) for p in fit]
+    tokens = job.expected_output_tokens or 0
+    kept = [n for n, view in enumerate(known) if view.answers < WARM_UP or call_s(view, tokens) <= left_s]
+    fresh = any(known[n].serving and fit[n].id not in job.tried for n in kept)
+    return [fit[n] for n in kept] if fresh else fit
+
+
 def rank(
     strategy: Strategy, job: RoutedJob, providers: Sequence[Provider], views: Mapping[str, View], now: float
 ) -> list[Provider]:
     """Whom to ask, best first: the strategy's order, with those that failed this job last (the latest failure at the very end).
+
+    Those that would be too late for its deadline are left out (`in_time`).
 
     `views` by provider id, `now` in Unix seconds.
     """
@@ -66,7 +84,8 @@ def rank(
 def ordered(
     strategy: Strategy, job: RoutedJob, fit: Sequence[Provider], views: Mapping[str, View], now: float
 ) -> list[Provider]:
-    """The same of those that are known to be eligible."""
+    """The same of those that are known to be eligible, without those that would be too late."""
+    fit = in_time(job, fit, views)
     if len(fit) <= 1:
         return list(fit)
     order = strategy(job, fit, views, now)

@@ -145,10 +145,10 @@ class ShardRun:
     def _submit(self, slip: Slip, line: bytes) -> None:
         claim = self._claim
         endpoint = slip.endpoint or claim.endpoint
-        owner = slip.owner or claim.owner
+        owner, expires_at = slip.owner or claim.owner, slip.expires_at or claim.expires_at
         job = Job(
             *(claim.batch_id, endpoint, slip, line, claim.ref, claim.token),
-            *(claim.routing, owner, claim.max_cost_nanos),
+            *(claim.routing, owner, claim.max_cost_nanos, expires_at),
         )
         since_s = time.monotonic()
         self._parts.calls.submit(_lane(slip), lambda: self._work(job, since_s))

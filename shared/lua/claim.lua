@@ -1,4 +1,4 @@
--- {ref, holder, lease_s, tolerance_s} -> {token, claimed_at, endpoint, input_file_id, job, place, history, job, ...} or nothing
+-- {ref, holder, lease_s, tolerance_s} -> {token, claimed_at, spec, expires_at, job, place, history, job, ...} or nothing
 local t = now()
 local key, id = shard_key(A.ref)
 local s = call('HMGET', key, 'state', 'jobs', 'due')
@@ -6,7 +6,7 @@ local state = s[1]
 if not state or state == 'leased' then return false end
 if state == 'later' and tonumber(s[3]) > t + A.tolerance_s then return false end
 local batch = batch_key(id)
-local b = call('HMGET', batch, 'status', 'closing', 'spec')
+local b = call('HMGET', batch, 'status', 'closing', 'spec', 'expires_at')
 local jobs = {}
 if b[1] == 'in_progress' and b[2] == '' then jobs = pending(id, cjson.decode(s[2])) end
 leave(A.ref, key, id, state)
@@ -20,7 +20,7 @@ call('HSET', key, 'state', 'leased', 'token', token, 'holder', A.holder, 'claime
 call('ZADD', P .. 'leases', stamp(t + A.lease_s), A.ref)
 call('HINCRBY', batch, 'leases', 1)
 call('INCRBY', P .. 'load', #jobs)
-local out = { token, stamp(t), b[3] }
+local out = { token, stamp(t), b[3], b[4] }
 for _, job in ipairs(jobs) do
   out[#out + 1] = job
   out[#out + 1] = call('GETRANGE', batch .. ':ix', job * 8, job * 8 + 7)

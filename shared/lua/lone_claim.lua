@@ -1,5 +1,5 @@
 -- {waited, rest, most, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
--- -> {token, claimed_at, more, id, owner, endpoint, body, history, waited, id, ...} or nothing
+-- -> {token, claimed_at, more, id, owner, endpoint, body, history, waited, expires, id, ...} or nothing
 local t = now()
 call('DEL', L .. 'hinted')
 local token = call('INCR', L .. 'token')
@@ -7,7 +7,7 @@ local out, bytes = { token, stamp(t), 0 }, 0
 
 local function take(id)
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason')
+  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason', 'expires')
   if not j[1] or ended(j[1]) or j[2] then return 0 end -- cancelled, or held, meanwhile
   call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
   call('HSETNX', key, 'started', stamp(t))
@@ -15,7 +15,7 @@ local function take(id)
   call('ZADD', L .. 'leases', stamp(t + A.lease_s), id)
   call('RPUSH', L .. 'c:' .. token, id)
   local spec = spec_of(key)
-  for _, v in ipairs({ id, spec.owner, spec.endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0 }) do out[#out + 1] = v end
+  for _, v in ipairs({ id, spec.owner, spec.endpoint, j[3], j[4] or '', j[5] ~= '' and 1 or 0, j[7] }) do out[#out + 1] = v end
   bytes = bytes + #j[3]
   return 1
 end
@@ -29,7 +29,7 @@ local function drain(list, room)
 end
 
 drain('now', A.waited)
-local room = math.min(A.rest, A.most - (#out - 3) / 6)
+local room = math.min(A.rest, A.most - (#out - 3) / 7)
 for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
   if bytes >= A.most_bytes then break end
   call('ZREM', L .. 'later', id)

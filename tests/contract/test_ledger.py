@@ -70,6 +70,7 @@ def test_a_batch_goes_from_validating_to_completed(stores: Stores) -> None:
     ledger.beat(worker())
     (claim,) = claimed(stores)
     assert [(s.index, s.offset, s.length) for s in claim.slips] == [(0, 0, 9), (1, 10, 9), (2, 20, 9)]
+    assert claim.expires_at == first.at.expires_at
     done = ledger.finish(
         made.id,
         [outcome(0, claim=claim), outcome(1, ok=False, claim=claim), outcome(2, claim=claim)],

@@ -34,7 +34,9 @@ def test_a_job_goes_from_queued_to_completed(stores: Stores) -> None:
         new.body,
         new.spec.endpoint,
     )
-    assert status(lone, new.spec.id) is JobStatus.IN_PROGRESS
+    taken = lone.get(new.spec.id)
+    assert taken is not None
+    assert (taken.status, slip.expires_at) == (JobStatus.IN_PROGRESS, pytest.approx(taken.expires_at))
     assert finish(lone, new.spec.id)
     ended = lone.get(new.spec.id)
     assert ended is not None

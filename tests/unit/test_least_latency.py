@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from support.routed_fleet import Fleet
 from support.routes import NOW, ids, provider
 
-from workers.strategies.least_latency import EXPLORE, SECOND_CHANCE, WARM_UP, expected_s, least_latency
-from workers.strategies.records import RoutedJob, View
+from workers.strategies.least_latency import EXPLORE, SECOND_CHANCE, expected_s, least_latency
+from workers.strategies.records import WARM_UP, RoutedJob, View
 
 ABC = [provider("a"), provider("b"), provider("c")]
 USUAL_S = {"a": 0.05, "b": 0.1, "c": 0.2}

@@ -10,7 +10,7 @@ from shared import catalogue
 from shared.catalogue import Provider
 from workers.routing import Unfit, eligible, rank
 from workers.strategies import STRATEGIES
-from workers.strategies.records import UNKNOWN, RoutedJob, View, chance
+from workers.strategies.records import UNKNOWN, WARM_UP, RoutedJob, View, call_s, chance
 
 names = st.sampled_from(sorted(STRATEGIES))
 
@@ -23,6 +23,7 @@ def test_the_providers_file_knows_the_same_names() -> None:
 def test_every_eligible_provider_once_and_nothing_else(
     name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
 ) -> None:
+    job = replace(job, left_s=None)
     order = rank(STRATEGIES[name], job, known, views, NOW)
     assert sorted(ids(order)) == sorted(p.id for p in known if p.enabled and "*" in p.models)
     assert order == rank(STRATEGIES[name], job, known, views, NOW), "the same arguments give the same order"
@@ -32,7 +33,7 @@ def test_every_eligible_provider_once_and_nothing_else(
 def test_who_serves_comes_before_who_does_not(
     name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
 ) -> None:
-    job = replace(job, tried=(), budget=None)
+    job = replace(job, tried=(), budget=None, left_s=None)
     order = [views.get(p.id, UNKNOWN).serving for p in rank(STRATEGIES[name], job, known, views, NOW)]
     assert order == sorted(order, reverse=True)
 
@@ -111,3 +112,57 @@ def test_a_strategy_is_asked_about_those_that_fit_only() -> None:
 
     rank(strategy, RoutedJob("m"), [provider("a"), provider("b", enabled=False), provider("c")], {}, NOW)
     assert asked == [["a", "c"]]
+
+
+def too_late(job: RoutedJob, view: View) -> bool:
+    judged = view.answers >= WARM_UP and job.left_s is not None
+    return judged and call_s(view, job.expected_output_tokens or 0) > (job.left_s or 0)
+
+
+@given(names, jobs, providers, seen)
+def test_who_would_be_too_late_is_left_out_as_long_as_somebody_else_can_be_called(
+    name: str, job: RoutedJob, known: list[Provider], views: Mapping[str, View]
+) -> None:
+    fit = {p.id for p in eligible(job, known)[0]}
+    order = ids(rank(STRATEGIES[name], job, known, views, NOW))
+    timely = {i for i in fit if not too_late(job, views.get(i, UNKNOWN))}
+    can = any(views.get(i, UNKNOWN).serving and i not in job.tried for i in timely)
+    assert set(order) == (timely if can else fit)
+    assert order or not fit, "whatever the time, somebody is asked"
+
+
+SLOW, QUICK = View(answers=WARM_UP, latency_s=9.0), View(answers=WARM_UP, latency_s=1.0)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize(
+    ("job", "views", "left"),
+    [
+        (RoutedJob("m"), {"a": SLOW, "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=9.0), {"a": SLOW, "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=8.9), {"a": SLOW, "b": QUICK}, "b"),
+        (RoutedJob("m", left_s=8.9), {"a": replace(SLOW, answers=WARM_UP - 1), "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=8.9), {"a": SLOW}, "b"),
+        (RoutedJob("m", left_s=0.5), {"a": SLOW, "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=-1.0), {"a": SLOW, "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=8.9), {"a": SLOW, "b": replace(QUICK, serving=False)}, "ab"),
+        (RoutedJob("m", left_s=8.9, tried=("b",)), {"a": SLOW, "b": QUICK}, "ab"),
+        (RoutedJob("m", left_s=8.9), {"a": replace(QUICK, in_flight=1, oldest_s=9.0), "b": QUICK}, "b"),
+        (
+            RoutedJob("m", left_s=5.0, expected_output_tokens=100),
+            {"a": replace(QUICK, per_token_s=0.1), "b": QUICK},
+            "b",
+        ),
+    ],
+)
+def test_a_deadline_leaves_out_whom_it_cannot_wait_for(
+    name: str, job: RoutedJob, views: dict[str, View], left: str
+) -> None:
+    known = [provider("a"), provider("b")]
+    assert "".join(sorted(ids(rank(STRATEGIES[name], job, known, views, NOW)))) == left
+
+
+def test_no_call_lasts_longer_than_its_time_limit() -> None:
+    known = [provider("a", timeouts={"total_s": 5}), provider("b")]
+    order = rank(STRATEGIES["failover"], RoutedJob("m", left_s=6.0), known, {"a": SLOW, "b": SLOW}, NOW)
+    assert ids(order) == ["a", "b"]

@@ -1,11 +1,13 @@
 """What a request may ask of the routing, and whom it leads to."""
 
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 from support.blind_fleet import BlindFleet
 
-from shared.catalogue import Catalogue, Provider
+from shared.catalogue import Catalogue, Provider, Routing
 from shared.jobs import Fault
 from shared.lines import ENDPOINTS, Request, check_body, read_body
 from shared.offer import CatalogueOffer
@@ -119,6 +121,21 @@ def test_its_own_model_comes_first_then_the_others_it_names() -> None:
     both = RoutingAsked(strategy="failover", models=("other", "m"))
     assert asked_for(both) == [("b", "m"), ("a", "m"), ("c", "other"), ("b", "other")]
     assert asked_for(RoutingAsked(providers=("a",)), both) == [("a", "m")]
+
+
+def test_a_strategy_of_ones_own_is_told_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "told = []\ndef rank(job, providers, views, now):\n    told.append(job.left_s)\n    return providers\n"
+    (tmp_path / "own_deadline.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Routing(strategies={"own": "own_deadline:rank"}, strategy="own")
+    fleet = Catalogue(providers=FLEET.providers, routing=own)
+    request = Request("c", "m", b'{"model": "m", "messages": []}')
+    for left_s in (None, 60.0, -5.0):
+        about = RoutedJob("m", left_s=left_s)
+        options_of(request, None, about, endpoint=CHAT, catalogue=fleet, fleet=BlindFleet())
+    assert importlib.import_module("own_deadline").told == [None, 60.0, -5.0]
 
 
 def test_one_that_refuses_its_key_is_out_for_all_models_one_that_refuses_a_model_for_that_alone() -> None:

@@ -7,14 +7,10 @@ way is an observation, too, so that one that hangs is left before its answer com
 """
 
 from collections.abc import Mapping, Sequence
-from math import log
 from typing import NamedTuple
 
 from shared.catalogue import Provider
-from workers.strategies.records import OPEN, UNKNOWN, RoutedJob, View, chance, standing
-
-WARM_UP = 5
-"""Answers before a provider is judged."""
+from workers.strategies.records import OPEN, UNKNOWN, WARM_UP, RoutedJob, View, call_s, chance, standing
 
 EXPLORE = 0.02
 """The share of jobs that goes to the others in turn."""
@@ -74,17 +70,8 @@ def _rated(job: RoutedJob, providers: Sequence[Provider], views: Mapping[str, Vi
 
 
 def expected_s(view: View, output_tokens: int = 0) -> float:
-    """How long this provider will take: the mean of its usual call and of so many tokens at its usual pace, over its success rate.
-
-    The oldest of n calls under way that take m seconds on average (by an exponential law) is about m x (1 + ln n) old; so
-    its age by that is the least that can be expected: of a single call, its age itself.
-    """
-    usual = view.latency_s
-    if output_tokens and view.per_token_s > 0:
-        usual = (usual + output_tokens * view.per_token_s) / 2
-    if view.in_flight:
-        usual = max(usual, view.oldest_s / (1 + log(view.in_flight)))
-    return max(usual, _LEAST_S) / max(view.success_rate, _LEAST_RATE)
+    """How long this provider will take: a call there, over its success rate."""
+    return max(call_s(view, output_tokens), _LEAST_S) / max(view.success_rate, _LEAST_RATE)
 
 
 def _first(job: RoutedJob, rated: Sequence[_Rated]) -> _Rated:

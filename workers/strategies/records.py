@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from math import log
 
 import msgspec
 
@@ -13,7 +14,7 @@ class RoutedJob(msgspec.Struct, frozen=True):
 
     `tried` are providers that failed it, the last one last. `max_output_tokens` is what the request asks for; input and
     expected output are estimates. `needs` are capabilities (`workers.needs`), `allowed` the ids of the only providers it may
-    go to, `left_s` the seconds until its deadline, `budget` the dollars it may cost; None where nobody has said.
+    go to, `left_s` the seconds until its batch's window ends, or its own (below 0: that is past), `budget` the dollars it may cost; None where nobody has said.
     """
 
     model: str
@@ -68,6 +69,22 @@ def standing(view: View) -> int:
     if not view.serving:
         return SHUT
     return FULL if view.slots is not None and view.slots <= 0 else OPEN
+
+
+WARM_UP = 5
+"""Answers before a provider's latency is judged."""
+
+
+def call_s(view: View, output_tokens: int = 0) -> float:
+    """How long one call will take there: the mean of the usual call and of so many tokens at the usual pace.
+
+    The oldest of n calls under way that take m seconds on average (by an exponential law) is about m x (1 + ln n) old; so
+    its age by that is the least that can be expected: of a single call, its age itself.
+    """
+    usual = view.latency_s
+    if output_tokens and view.per_token_s > 0:
+        usual = (usual + output_tokens * view.per_token_s) / 2
+    return max(usual, view.oldest_s / (1 + log(view.in_flight))) if view.in_flight else usual
 
 
 _GOLDEN = 0x9E3779B97F4A7C15
