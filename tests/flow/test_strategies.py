@@ -1,4 +1,7 @@
-"""The four strategies over a fleet of real workers; the simulator tells who was asked, and when it answered."""
+"""The four strategies over a fleet of real workers; the simulator tells who was asked, and when it answered.
+
+`pytest -s tests/flow/test_strategies.py` prints the figures, and what each strategy cost beside the best (ops/docs/routing.md).
+"""
 
 import sys
 from collections import Counter
@@ -7,11 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from support import regret
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.stack import Stack, running_stack
 
 pytestmark = [pytest.mark.verify, pytest.mark.alone]
 NAMES = ("a", "b", "c")
+TRUE_PRICES = {"a": 0.01, "b": 0.001, "c": 0.02}
+"""Dollars a thousand tokens; the fleet is not told c's."""
 
 
 @contextmanager
@@ -40,6 +46,10 @@ def run(stack: Stack, jobs: int, prefix: str) -> None:
     assert {row["response"]["status_code"] for row in found.values()} == {200}
 
 
+def told(strategy: str, when: str, figures: str) -> None:
+    sys.stdout.write(f"regret | {strategy} | {when} | {figures}\n")
+
+
 def asked(stack: Stack, after: int = 0) -> list[str]:
     """Who, in the order of the answers."""
     calls = sorted(stack.simulator.calls(), key=lambda call: call["ended_at"])
@@ -54,6 +64,8 @@ def test_least_latency_finds_the_fastest_and_leaves_it_when_it_slows_down() -> N
         run(stack, 500, "fast")
         share = Counter(asked(stack, after=50))
         assert share["b"] / 450 >= 0.95, share
+        fast = regret.latency(stack.simulator.calls(), "b")
+        last = stack.simulator.calls()[-1]["n"]
         before = len(asked(stack))
         stack.simulator.patch("b", latency_s=0.25)
         run(stack, 300, "slow")
@@ -62,6 +74,19 @@ def test_least_latency_finds_the_fastest_and_leaves_it_when_it_slows_down() -> N
         sys.stdout.write(f"the fastest got {share['b'] / 450:.1%}; five times as slow it got {slow} of 300\n")
         assert slow <= 20 + 0.05 * 300
         assert Counter(left)["c"] / 300 >= 0.8
+        slower = regret.latency(stack.simulator.calls(last), "c")
+        for found, when in (
+            (fast, "500 jobs from a cold start"),
+            (slower, "300 jobs from the slowing down on"),
+        ):
+            mean, best, more = found.mean_ms, found.best_ms, found.share
+            told(
+                "least_latency",
+                when,
+                f"{mean:.1f} ms, the best {best:.1f}: {found.regret_ms:.1f} ms, {more:.1%}",
+            )
+        assert 0 <= fast.share <= 0.25, fast
+        assert 0 <= slower.share <= 0.35, slower
 
 
 def test_cost_optimized_asks_the_cheapest_that_is_well() -> None:
@@ -70,12 +95,19 @@ def test_cost_optimized_asks_the_cheapest_that_is_well() -> None:
         run(stack, 200, "well")
         share = Counter(asked(stack))
         assert share["b"] >= 196, share
+        well = regret.spent(stack.simulator.calls(), TRUE_PRICES, "b")
         before = len(asked(stack))
         stack.simulator.patch("b", outage="503")
         run(stack, 200, "ill")
         answered = Counter(c["persona"] for c in stack.simulator.calls()[before:] if c["status"] == 200)
         sys.stdout.write(f"{dict(share)}, and without the cheapest {dict(answered)}\n")
         assert answered["a"] >= 190, "the next price, not an unknown one"
+        ill = regret.spent(stack.simulator.calls()[before:], TRUE_PRICES, "a")
+        for found, when in ((well, "200 jobs, all are well"), (ill, "200 jobs, the cheapest fails")):
+            more = f"${found.regret_usd:.4f}, {found.share:.1%}"
+            told("cost_optimized", when, f"${found.usd:.4f}, the cheapest ${found.cheapest_usd:.4f}: {more}")
+        assert 0 <= well.share <= 0.2, well
+        assert 0 <= ill.share <= 0.1, ill
 
 
 def test_failover_spills_over_what_its_first_cannot_take() -> None:
@@ -92,6 +124,8 @@ def test_failover_spills_over_what_its_first_cannot_take() -> None:
 def test_failover_gives_a_recovered_first_its_jobs_back_slowly() -> None:
     with fleet("failover", a={}, b={}) as stack:
         stack.simulator.patch("*", latency_s=0.05)
+        run(stack, 200, "well")
+        never = regret.elsewhere(stack.simulator.calls(), "a")
         stack.simulator.patch("a", outage="503")
         run(stack, 60, "down")
         stack.simulator.patch("a", outage="none")
@@ -99,6 +133,10 @@ def test_failover_gives_a_recovered_first_its_jobs_back_slowly() -> None:
         before = len(asked(stack))
         run(stack, 100, "back")
         share = Counter(asked(stack, after=before))
+        back = regret.elsewhere(stack.simulator.calls()[before:], "a")
+        told("failover", "200 jobs, the first is well", f"{never:.1%} not at the first")
+        told("failover", "100 jobs, seconds after its recovery", f"{back:.1%} not at the first, on purpose")
+        assert never == 0
         sys.stdout.write(f"soon after its return the first has {share['a']} of 100\n")
         assert 0 < share["a"] < 80
 
@@ -108,3 +146,6 @@ def test_round_robin_goes_by_weight() -> None:
         run(stack, 200, "turns")
         share = Counter(asked(stack))
         assert share["a"] == pytest.approx(150, abs=6), share
+        worst = regret.largest_deviation(stack.simulator.calls(), {"a": 3, "b": 1})
+        told("round_robin", "200 jobs, weights 3 and 1", f"at most {worst:.1f} calls from its share, ever")
+        assert worst <= 12
