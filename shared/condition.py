@@ -9,6 +9,7 @@ import math
 import msgspec
 
 from shared.breaker import Circuit
+from shared.tokens import NOTHING_LEARNED, Learned, Lesson, entry_of
 from shared.window import Window
 
 ALPHA = 0.1
@@ -47,7 +48,7 @@ class CoolDown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in Unix seconds, durations in seconds. `breakers`, `cool_downs` and `windows` by target, `refusals` by scope.
+    """Times in Unix seconds, durations in seconds. `breakers`, `cool_downs` and `windows` by target, `refusals` by scope, `tokens` by model (tokens.entry_of).
 
     A target is what has a breaker of its own: a provider, or one of its models. A scope is `key:FINGERPRINT` or
     `model:NAME@FINGERPRINT`: with another key, endpoint or name at the provider it is another, so that a change is tried at once.
@@ -69,6 +70,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     cool_downs: dict[str, CoolDown] = {}
     refusals: dict[str, Refusal] = {}
     windows: dict[str, Window] = {}
+    tokens: dict[str, Learned] = {}
 
 
 def key_scope(fingerprint: str) -> str:
@@ -106,6 +108,13 @@ def answered(c: Condition, *, duration_s: float, at: float, output_tokens: int =
         per_token_s=per_token_s,
         answered_at=max(c.answered_at, at),
     )
+
+
+def taught(c: Condition, model: str, lesson: Lesson) -> Condition:
+    """By an answer to this model; empty where its name was merely passed on."""
+    name = entry_of(c.tokens, model)
+    learned = c.tokens.get(name, NOTHING_LEARNED).after(lesson)
+    return msgspec.structs.replace(c, tokens={**c.tokens, name: learned})
 
 
 def failed(c: Condition, error: LastError) -> Condition:

@@ -18,6 +18,7 @@ from shared.condition import Condition
 from shared.errors import KeyRefusedError, ModelRefusedError, ProviderError, RateLimitedError
 from shared.limits import Kind, Limits
 from shared.reasons import Reason
+from shared.tokens import Lesson
 
 Result = Literal["answered", "slow", "failed", "limited", "key", "model", "nothing"]
 """What a call says of its provider; `slow`: it answered, but to the breaker that is a failure; `nothing` where it was
@@ -60,7 +61,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     """How a call ended, `age_s` seconds before this is sent. `retry_after_s` is negative where nothing was asked for.
 
     `limits` are its ask's. `used`, by kind of limit: what it took in truth; what is not told stays as it was estimated.
-    `rest_s`: for how long the provider's headers said that its rate limit leaves nothing.
+    `rest_s`: for how long the provider's headers said that its rate limit leaves nothing. `lesson`: where it was measured.
     """
 
     permit: str
@@ -77,6 +78,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     used: dict[str, float] | None = None
     rest_s: float | None = None
     output_tokens: int = 0
+    lesson: Lesson | None = None
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):

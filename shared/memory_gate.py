@@ -115,6 +115,8 @@ class MemoryGate:
         if report.result in _ANSWERED:
             self._count(report, at)
             c = condition.answered(c, duration_s=report.duration_s, at=at, output_tokens=report.output_tokens)
+            if report.lesson is not None:
+                c = condition.taught(c, candidate.model, report.lesson)
             c = condition.warmed(c, candidate.target, now)
             return _reinstated(c, report, settings, at, _scopes(candidate))
         if report.result == "model" and not candidate.model:  # only this job's name was not known there

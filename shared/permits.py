@@ -18,6 +18,7 @@ from shared.errors import (
 )
 from shared.gate import Ask, Block, Candidate, Change, Gate, Report, Result, Verdict, result_of
 from shared.limits import COUNTED, Limits, limits_calls
+from shared.tokens import Lesson
 from shared.window import scope_of
 
 
@@ -57,6 +58,7 @@ class Ending(msgspec.Struct, frozen=True):
     used: dict[str, float] | None = None
     rest_s: float | None = None
     output_tokens: int = 0
+    lesson: Lesson | None = None
 
 
 UNUSED = Ending("nothing", 0.0, used={"rpm": 0.0, "tpm": 0.0, "money": 0.0})
@@ -119,6 +121,7 @@ def report_of(permit: Permit, ending: Ending) -> Report:
         used=ending.used if permit.limited else None,
         rest_s=ending.rest_s,
         output_tokens=ending.output_tokens,
+        lesson=ending.lesson,
     )
 
 

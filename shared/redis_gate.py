@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import redis
 
-from shared import breaker, condition, limits, window
+from shared import breaker, condition, limits, tokens, window
 from shared.catalogue import Breaker
 from shared.condition import Condition
 from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen, Verdict
@@ -45,6 +45,8 @@ _NUMBERS = {
     "window_least_s": window.LEAST_S,
     "window_recently_s": window.RECENTLY_S,
     "window_timeouts": dict.fromkeys(sorted(window.TIMEOUTS), True),
+    "tokens_window": tokens.WINDOW,
+    "tokens_most": tokens.MOST_MODELS,
     **_WAKING,
 }
 

@@ -21,17 +21,22 @@ from shared.catalogue import Breaker
 from shared.errors import ProviderError
 from shared.gate import Block, Candidate, Change, Gate
 from shared.permits import Doorman, Permit, ending_of
+from shared.tokens import Lesson
 
 T = TypeVar("T")
 Exclude = Iterable[type[BaseException] | Callable[[Any], bool]]
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Of an answered call: what it took of the limits, by their kind, for how long the provider's own leave nothing, and how much it said."""
+    """Of an answered call: what it took of the limits, by their kind, for how long the provider's own leave nothing, and how much it said.
+
+    `lesson`: what it teaches about tokens, where it was measured.
+    """
 
     used: dict[str, float] | None = None
     rest_s: float | None = None
     output_tokens: int = 0
+    lesson: Lesson | None = None
 
 
 _NOTHING = Told()
@@ -200,6 +205,7 @@ class SharedBreaker(pybreaker.CircuitBreaker):
             used=told.used,
             rest_s=told.rest_s,
             output_tokens=told.output_tokens,
+            lesson=told.lesson,
         )
         self._doorman.settle(permit, ending)
         for listener in self.listeners:

@@ -5,6 +5,7 @@ languages come out within 15 %, Russian 28 % high. Other models' tokenizers diff
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -73,6 +74,15 @@ class Measured(msgspec.Struct, frozen=True):
         return None if self.max_tokens is None else self.max_tokens * self.answers
 
 
+class Lesson(msgspec.Struct, frozen=True, array_like=True):
+    """What one answered call teaches: our estimate of its input, how many answers it asked for, and the tokens that were reported."""
+
+    estimated: int
+    answers: int
+    input_tokens: int
+    output_tokens: int
+
+
 class Learned(msgspec.Struct, frozen=True, array_like=True):
     """What one model's answers teach: moving averages over its calls. `estimated` are our estimates of the `input_tokens` it reported."""
 
@@ -86,14 +96,14 @@ class Learned(msgspec.Struct, frozen=True, array_like=True):
         """What to multiply an estimate by. Of averages, not an average of ratios: it must be right for sums."""
         return self.input_tokens / self.estimated if self.input_tokens > 0 and self.estimated > 0 else 1.0
 
-    def after(self, measured: Measured, input_tokens: int, output_tokens: int) -> "Learned":
-        """With one more answer's usage. The plain average of the first calls turns into a moving one over about WINDOW."""
+    def after(self, lesson: Lesson) -> "Learned":
+        """With one more call. The plain average of the first calls turns into a moving one over about WINDOW."""
         share = 1 / min(self.calls + 1, WINDOW)
-        each = output_tokens / measured.answers
+        each = lesson.output_tokens / lesson.answers
         return Learned(
             self.calls + 1,
-            self.estimated + share * (measured.input_tokens - self.estimated),
-            self.input_tokens + share * (input_tokens - self.input_tokens),
+            self.estimated + share * (lesson.estimated - self.estimated),
+            self.input_tokens + share * (lesson.input_tokens - self.input_tokens),
             self.output_tokens + share * (each - self.output_tokens),
         )
 
@@ -102,6 +112,35 @@ WINDOW = 50
 """Calls that a moving average looks back on."""
 
 NOTHING_LEARNED = Learned()
+
+MOST_MODELS = 50
+"""Of one provider; what is learned of further ones is kept together, as `OTHERS`."""
+
+OTHERS = "*"
+"""Also of the models whose names are merely passed on, since these come from clients."""
+
+
+def entry_of(known: Mapping[str, Learned], model: str) -> str:
+    """Under which name a provider's model is learned. `model`: as the providers file names it by itself, or empty."""
+    return model if model and (model in known or len(known) < MOST_MODELS) else OTHERS
+
+
+def learned_of(known: Mapping[str, Learned], model: str) -> Learned:
+    return known.get(entry_of(known, model), NOTHING_LEARNED)
+
+
+def together(several: Iterable[Learned]) -> Learned:
+    """Of several providers, each by its calls, as far as the averages rest on them."""
+    parts = [(each, min(each.calls, WINDOW)) for each in several if each.calls]
+    weight = sum(n for _, n in parts)
+    if not weight:
+        return NOTHING_LEARNED
+    return Learned(
+        sum(each.calls for each, _ in parts),
+        sum(n * each.estimated for each, n in parts) / weight,
+        sum(n * each.input_tokens for each, n in parts) / weight,
+        sum(n * each.output_tokens for each, n in parts) / weight,
+    )
 
 
 class Expected(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from shared.lines import Request
 from shared.prices import cost_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
 from shared.spending import Purses, rows, worst_case
-from shared.tokens import expect, measure
+from shared.tokens import Expected, Learned, Measured, expect, measure, together
 from workers.needs import needs_of
 from workers.routing import eligible, ordered
 from workers.strategies.custom import strategy_of
@@ -42,6 +42,8 @@ class Fleet(Protocol):
     def candidate(
         self, provider: Provider, model: str, endpoint: str, tokens: int = 0, money: Limits = ()
     ) -> Candidate: ...
+
+    def learned(self, provider: Provider, model: str) -> Learned: ...
 
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]: ...
 
@@ -72,56 +74,77 @@ def options_of(
     strategy = strategy_of(catalogue.routing, name)
     own = name in catalogue.routing.strategies
     dear = own or name == "cost_optimized"
-    whole = _appraised(about, request, catalogue, by_size=dear or name == "least_latency")
-    tokens = whole.input_tokens + (whole.expected_output_tokens or 0)
+    by_size = dear or name == "least_latency"
+    sized = by_size or catalogue.goes_by_size or bool(purses)
+    measured = measure(request.body) if sized else None  # counting is not free
+    whole = _appraised(about, request, catalogue, measured)
     allowed = None if asked.providers is None else frozenset(asked.providers)
     now = fleet.now()
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         job = msgspec.structs.replace(whole, model=model, allowed=allowed)
         fit, _ = eligible(job, catalogue.providers)
-        money = _reserved(request, model, fit, purses) if purses else {}
+        money = _reserved(measured, model, fit, purses, len(request.body)) if measured and purses else {}
         fit = [p for p in fit if p.id in money] if purses else fit
-        named = {p.id: fleet.candidate(p, model, endpoint, tokens, money.get(p.id, ())) for p in fit}
-        views = fleet.seen(named.values(), _price(job, fit) if dear else _unpriced) if len(fit) > 1 else {}
+        named = {
+            p.id: fleet.candidate(p, model, endpoint, _takes(measured, p, model, fleet), money.get(p.id, ()))
+            for p in fit
+        }
+        if measured is not None and by_size and len(fit) > 1:
+            job = _sized(job, expect(measured, together(fleet.learned(p, model) for p in fit)))
+        price = _price(measured, model, fit, fleet) if measured is not None and dear else _unpriced
+        views = fleet.seen(named.values(), price) if len(fit) > 1 else {}
         ranked = ordered(strategy, job, fit, views, now)
         found += [Option(provider, named[provider.id], model) for provider in ranked]
     return found
 
 
 def _reserved(
-    request: Request, model: str, providers: Sequence[Provider], purses: Purses
+    measured: Measured, model: str, providers: Sequence[Provider], purses: Purses, body_bytes: int
 ) -> dict[str, Limits]:
     """What a call would have to reserve, at those where the most that it can cost is known."""
-    measured, size = measure(request.body), len(request.body)
-    worst = {p.id: worst_case(p, model, measured, size) for p in providers}
+    worst = {p.id: worst_case(p, model, measured, body_bytes) for p in providers}
     return {name: rows(purses, nanos) for name, nanos in worst.items() if nanos is not None}
 
 
-def _price(job: RoutedJob, providers: Sequence[Provider]) -> Price:
-    usage = Usage(input_tokens=job.input_tokens, output_tokens=job.expected_output_tokens or 0)
+def _takes(measured: Measured | None, provider: Provider, model: str, fleet: Fleet) -> int:
+    """Tokens in and out, by what the provider's answers have taught; 0 where it has no limit for them."""
+    if measured is None or provider.limits.tpm is None:
+        return 0
+    expected = expect(measured, fleet.learned(provider, model))
+    return expected.input_tokens + expected.output_tokens
+
+
+def _price(measured: Measured, model: str, providers: Sequence[Provider], fleet: Fleet) -> Price:
     by_id = {provider.id: provider for provider in providers}
-    return lambda name: cost_of(by_id[name], job.model, usage)
+
+    def price(name: str) -> Decimal | None:
+        expected = expect(measured, fleet.learned(by_id[name], model))
+        usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
+        return cost_of(by_id[name], model, usage)
+
+    return price
 
 
 def _unpriced(_: str) -> None:
     """For strategies that do not ask."""
 
 
-def _appraised(job: RoutedJob, request: Request, catalogue: Catalogue, *, by_size: bool) -> RoutedJob:
-    """With its tokens and needs, as far as somebody goes by them: counting is not free."""
-    if by_size or catalogue.goes_by_size:
-        measured = measure(request.body)
-        expected = expect(measured)
-        job = msgspec.structs.replace(
-            job,
-            input_tokens=expected.input_tokens,
-            max_output_tokens=measured.max_tokens,
-            expected_output_tokens=expected.output_tokens,
-        )
+def _appraised(
+    job: RoutedJob, request: Request, catalogue: Catalogue, measured: Measured | None
+) -> RoutedJob:
+    """With its tokens and needs, as far as somebody goes by them."""
+    if measured is not None:
+        job = _sized(msgspec.structs.replace(job, max_output_tokens=measured.max_tokens), expect(measured))
     if catalogue.goes_by_needs:
         job = msgspec.structs.replace(job, needs=needs_of(_body.decode(request.body)))
     return job
+
+
+def _sized(job: RoutedJob, expected: Expected) -> RoutedJob:
+    return msgspec.structs.replace(
+        job, input_tokens=expected.input_tokens, expected_output_tokens=expected.output_tokens
+    )
 
 
 def without(options: Sequence[Option], refused: Option, *, model_only: bool) -> list[Option]:

@@ -16,10 +16,11 @@ from shared.permits import UNUSED, Doorman, Permit
 from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.shared_breaker import SharedBreaker, Told
+from shared.tokens import Learned
 from workers.options import Price
 from workers.strategies.records import View
 from workers.transport import Answer, Transport
-from workers.usage import counted, limits_of, used_by
+from workers.usage import counted, lesson_of, limits_of, used_by
 from workers.views import Views
 
 _log = get_logger(__name__)
@@ -73,6 +74,10 @@ class Upstreams:
         limits = (*(limits_of(provider, tokens) or ()), *money) or None
         return candidate_of(provider, model, endpoint, key, settings, limits)
 
+    def learned(self, provider: Provider, model: str) -> Learned:
+        """What the fleet has learned of the model's answers there."""
+        return self.views.learned(provider.id, model if model in provider.models else "")
+
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:
         """As the strategies see them, by provider."""
         return self.views.of(candidates, price)
@@ -110,7 +115,10 @@ class Upstreams:
                 return cost_of(provider, model, counted(answer.usage)) if answer.usage.known else None
 
             said = answer.usage.completion_tokens if answer.usage.known else 0
-            return Told(used_by(permit, answer.usage, cost), answer.rest_s, said)
+            lesson = lesson_of(
+                permit, body, answer.usage, self.views.learned(provider.id, permit.candidate.model)
+            )
+            return Told(used_by(permit, answer.usage, cost), answer.rest_s, said, lesson)
 
         self.views.began(permit.id, provider.id)
         try:

@@ -1,5 +1,6 @@
-"""What a call takes of the limits: estimated before it, known after it. Pure."""
+"""What a call takes of the limits, estimated before it and known after it; and what it teaches for the next estimate. Pure."""
 
+import zlib
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -8,7 +9,11 @@ from shared.jobs import Usage
 from shared.limits import Kind, Limit, Limits, provider_scope
 from shared.money import to_nanos
 from shared.permits import Permit
+from shared.tokens import WINDOW, Learned, Lesson, measure
 from workers.provider import TokenUsage
+
+SAMPLED = 8
+"""Of a model that enough is known of, one answer in so many teaches: counting is not free."""
 
 
 def counted(used: TokenUsage) -> Usage:
@@ -48,3 +53,13 @@ def used_by(permit: Permit, usage: TokenUsage, cost: Callable[[], Decimal | None
     if "money" in kinds and (usd := cost()) is not None:
         used["money"] = float(to_nanos(usd))
     return used or None
+
+
+def lesson_of(permit: Permit, body: bytes, usage: TokenUsage, learned: Learned) -> Lesson | None:
+    """What an answered call teaches of its model, of which `learned` is known so far; None where it is not looked at, or says nothing."""
+    if not usage.known or usage.prompt_tokens == 0:
+        return None
+    if learned.calls >= WINDOW and zlib.crc32(permit.id.encode()) % SAMPLED:
+        return None
+    measured = measure(body)
+    return Lesson(measured.input_tokens, measured.answers, usage.prompt_tokens, usage.completion_tokens)

@@ -12,6 +12,7 @@ from shared.breaker import Circuit, State
 from shared.condition import Condition, key_scope, model_scope
 from shared.errors import StoreUnavailableError
 from shared.gate import Candidate
+from shared.tokens import Learned, learned_of
 from workers.strategies.records import View
 
 _NEW, _CLOSED = Condition(), Circuit()
@@ -48,6 +49,10 @@ class Views:
     def ended(self, permit: str, provider: str) -> None:
         with self._lock:
             self._begun.get(provider, {}).pop(permit, None)
+
+    def learned(self, provider: str, model: str) -> Learned:
+        """`model`: as the providers file names it by itself, or empty."""
+        return learned_of(self._conditions.get(provider, _NEW).tokens, model)
 
     def of(self, candidates: Iterable[Candidate], price: Callable[[str], Decimal | None]) -> dict[str, View]:
         """By provider. `price`: of the job at a provider."""

@@ -14,7 +14,7 @@ local function condition_of(provider)
     disabled = false, calls = 0, failures = 0, consecutive_failures = 0, success_rate = 1, latency_s = 0, latest_s = 0,
     per_token_s = 0, answered_at = 0,
   }
-  for _, map in ipairs({ 'breakers', 'cool_downs', 'refusals' }) do c[map] = c[map] or {} end
+  for _, map in ipairs({ 'breakers', 'cool_downs', 'refusals', 'tokens' }) do c[map] = c[map] or {} end
   conditions[provider] = c
   return c
 end

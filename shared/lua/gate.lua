@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, most_rest_s, breaker_slots, wake_s, wake_most,
 --  silent_s, busy_s, busy_spread_s, money_kept_s, window_..., held = {scope = calls}, adaptive,
---  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s, output_tokens}, ...},
+--  tokens_window, tokens_most,
+--  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s, output_tokens, lesson}, ...},
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing
+--  lesson: {estimated, answers, input_tokens, output_tokens} or nothing
 -- -> msgpack {now, verdicts, charged, changes, {{provider, condition as JSON}, ...}} (shared/gate.py: Exchanged)
 local sender = P .. 'gs:' .. A.sender
 local last = call('HMGET', sender, 'serial', 'reply', 'scopes')
@@ -75,6 +77,17 @@ local function reinstate(c, candidate, report, at, scopes)
   end
 end
 
+-- shared/tokens.py: entry_of and Learned.after, with {calls, estimated, input_tokens, output_tokens}
+local function teach(c, model, lesson)
+  local name = model ~= '' and (c.tokens[model] or count_of(c.tokens) < A.tokens_most) and model or '*'
+  local known = c.tokens[name] or { 0, 0, 0, 0 }
+  local share = 1 / math.min(known[1] + 1, A.tokens_window)
+  local function moved(before, value) return before + share * (value - before) end
+  c.tokens[name] = {
+    known[1] + 1, moved(known[2], lesson[1]), moved(known[3], lesson[3]), moved(known[4], lesson[4] / lesson[2]),
+  }
+end
+
 local function answered(c, candidate, report, at)
   local first, took, tokens = c.answered_at == 0, report[7], report[14]
   c.calls, c.consecutive_failures = c.calls + 1, 0
@@ -86,6 +99,7 @@ local function answered(c, candidate, report, at)
     c.per_token_s = (known > 0 and took > 0) and ema(known, took / tokens) or took / tokens
   end
   c.answered_at = math.max(c.answered_at, at)
+  if report[15] then teach(c, candidate[4], report[15]) end
   local known = c.cool_downs[candidate[2]]
   if known and known['until'] <= t then c.cool_downs[candidate[2]] = nil end
   reinstate(c, candidate, report, at, scopes_of(candidate))

@@ -1,6 +1,7 @@
 """What the gate promises, on the memory twin and on Valkey."""
 
 import itertools
+import json
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +23,7 @@ from shared.gate import (
     Verdict,
 )
 from shared.reasons import Reason
+from shared.tokens import MOST_MODELS, OTHERS, WINDOW, Learned, Lesson
 
 _serials = itertools.count(1)
 A = Candidate("a", "a", "k1", "m")
@@ -49,7 +51,9 @@ class Fleet:
     def ask(self, *candidates: Candidate, permit: str = "") -> Verdict:
         return self.exchange((Ask(permit or f"p{next(_serials)}", candidates or (A,)),)).verdicts[0]
 
-    def tell(self, result: Result, permit: str = "x", candidate: Candidate = A, **more: float | str) -> bool:
+    def tell(
+        self, result: Result, permit: str = "x", candidate: Candidate = A, **more: float | str | Lesson
+    ) -> bool:
         known = self.seen(candidate.provider).condition.breakers.get(candidate.target)
         report = Report(permit, candidate, known.generation if known else 0, result, **more)  # type: ignore[arg-type]
         return self.exchange(reports=(report,)).charged[0]
@@ -394,6 +398,55 @@ def test_the_pace_and_the_latest_are_told_with_the_exchange_that_changed_them(fl
     assert (c.latest_s, c.per_token_s) == (1.0, 0.02)
     assert fleet.gate.conditions(["a", "nobody"]) == {"a": fleet.seen().condition}
     assert fleet.exchange((Ask("z", (B,)),)).conditions == ()
+
+
+def test_what_answers_teach_of_tokens_is_kept_by_model_and_told_with_the_exchange(fleet: Fleet) -> None:
+    expected = Learned()
+    for n in range(2 * WINDOW):
+        lesson = Lesson(100 + n % 7, 1 + n % 3, 130 + n % 5, 40 + n)
+        expected = expected.after(lesson)
+        fleet.tell("slow" if n % 2 else "answered", lesson=lesson)
+    found = fleet.seen().condition.tokens
+    assert list(found) == ["m"]
+    assert found["m"].calls == 2 * WINDOW
+    for name in ("estimated", "input_tokens", "output_tokens"):
+        assert getattr(found["m"], name) == pytest.approx(getattr(expected, name))
+    told = fleet.exchange(reports=(Report("x", A, 0, "answered", lesson=Lesson(10, 1, 20, 5)),))
+    assert told.conditions[0][1].tokens["m"].calls == 2 * WINDOW + 1
+    before = fleet.seen().condition.tokens
+    fleet.tell("answered")  # nobody has measured it
+    fleet.tell("failed", lesson=Lesson(10, 1, 20, 5))
+    fleet.tell("nothing", lesson=Lesson(10, 1, 20, 5))
+    fleet.change("enable")
+    assert fleet.seen().condition.tokens == before
+
+
+def test_only_so_many_models_are_told_apart_and_names_passed_on_not_at_all(fleet: Fleet) -> None:
+    lesson = Lesson(10, 1, 20, 5)
+
+    def teach(*models: str) -> dict[str, Learned]:
+        reports = [
+            Report(f"p{m}", Candidate("a", "a", "k1", m), 0, "answered", lesson=lesson) for m in models
+        ]
+        return dict(fleet.exchange(reports=tuple(reports)).conditions)["a"].tokens
+
+    assert teach("", "", "m0") == {OTHERS: Learned(2, 10, 20, 5), "m0": Learned(1, 10, 20, 5)}
+    found = teach(*(f"m{n}" for n in range(3 * MOST_MODELS)))
+    assert len(found) == MOST_MODELS
+    assert found["m0"].calls == 2
+    assert found[OTHERS].calls == 2 + 3 * MOST_MODELS - (MOST_MODELS - 1)
+
+
+def test_a_record_from_before_tokens_were_learned_is_read_and_goes_on(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url)
+    old = {"disabled": False, "calls": 3, "failures": 0, "consecutive_failures": 0, "success_rate": 1}
+    old |= {"latency_s": 1, "latest_s": 1, "answered_at": 5, "breakers": {}, "cool_downs": {}, "refusals": {}}
+    with redis.Redis.from_url(valkey_url) as client:
+        client.set(f"{timed.prefix}:pv:a", json.dumps(old))
+    fleet = Fleet(timed)
+    assert (fleet.seen().condition.calls, fleet.seen().condition.tokens) == (3, {})
+    fleet.tell("answered", lesson=Lesson(10, 1, 20, 5))
+    assert (fleet.seen().condition.calls, fleet.seen().condition.tokens) == (4, {"m": Learned(1, 10, 20, 5)})
 
 
 def test_many_reports_of_one_exchange_are_all_counted(fleet: Fleet) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from shared.catalogue import Provider
 from shared.gate import Candidate
 from shared.limits import Limits
+from shared.tokens import NOTHING_LEARNED, Learned
 from workers.options import Price
 from workers.strategies.records import View
 
@@ -17,6 +18,10 @@ class BlindFleet:
     ) -> Candidate:
         del endpoint, tokens, money
         return Candidate(provider.id, provider.id, "key", model)
+
+    def learned(self, provider: Provider, model: str) -> Learned:
+        del provider, model
+        return NOTHING_LEARNED
 
     def seen(self, candidates: Iterable[Candidate], price: Price) -> Mapping[str, View]:
         del candidates, price

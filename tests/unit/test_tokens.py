@@ -17,6 +17,7 @@ from shared.tokens import (
     PER_CHAT,
     PER_MESSAGE,
     Learned,
+    Lesson,
     Measured,
     expect,
     json_tokens,
@@ -164,13 +165,13 @@ def test_without_experience_an_answer_is_as_long_as_documented() -> None:
 def test_a_model_is_learnt_from_its_answers() -> None:
     learned = Learned()
     for n in itertools.islice(itertools.cycle([40, 400]), 200):
-        learned = learned.after(Measured(n, 1, 500), round(n * 1.3), 80)
+        learned = learned.after(Lesson(n, 1, round(n * 1.3), 80))
     found = expect(Measured(1000, 1, 500), learned)
     assert found.input_tokens == pytest.approx(1300, rel=0.02)
     assert found.output_tokens == 80
     assert expect(Measured(1000, 1, 50), learned).output_tokens == 50
     for _ in range(300):  # another model under the old name
-        learned = learned.after(Measured(100, 2), 80, 40)
+        learned = learned.after(Lesson(100, 2, 80, 40))
     found = expect(Measured(1000, 3), learned)
     assert found.input_tokens == pytest.approx(800, rel=0.02)
     assert found.output_tokens == 60
@@ -184,7 +185,7 @@ def test_a_model_is_learnt_from_its_answers() -> None:
 def test_whatever_is_learnt_an_expectation_is_sane(calls: list[tuple[int, int, int, int]]) -> None:
     learned = Learned()
     for estimated, answers, input_tokens, output_tokens in calls:
-        learned = learned.after(Measured(estimated, answers), input_tokens, output_tokens)
+        learned = learned.after(Lesson(estimated, answers, input_tokens, output_tokens))
     found = expect(Measured(100, 1, 60), learned)
     assert found.input_tokens >= 0
     assert 0 <= found.output_tokens <= 60
