@@ -13,6 +13,7 @@ from shared.gate import Seen, is_target
 from shared.jobs import ApiRecord, WorkerRecord
 from shared.reasons import Reason
 from shared.shared_breaker import health_of
+from shared.tokens import OTHERS
 
 SETTLED_S = 1.0
 """A heartbeat that came in so long after a drain began knows of all calls that were let through before it."""
@@ -115,6 +116,31 @@ class HealthObject(BaseModel):
         )
 
 
+class TokensObject(BaseModel):
+    """What a model's `answers` that were counted have taught; `*` stands for names that are merely passed on.
+
+    `ratio`: input tokens reported / estimated. `output_tokens`: the mean of an answer. Both over about the last 50 counted.
+    """
+
+    model: str
+    answers: int
+    ratio: float
+    output_tokens: float
+
+    @classmethod
+    def all_of(cls, provider: Provider, c: Condition) -> "list[TokensObject]":
+        return [
+            cls(
+                model=model,
+                answers=learned.calls,
+                ratio=round(learned.ratio, 4),
+                output_tokens=round(learned.output_tokens, 1),
+            )
+            for model, learned in sorted(c.tokens.items())
+            if model in provider.models or model == OTHERS
+        ]
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 4)
 
@@ -142,6 +168,7 @@ class ProviderObject(BaseModel):
     cools_down_until: int | None
     out_of_service: list[OutOfService]
     health: HealthObject
+    tokens: list[TokensObject]
 
     @classmethod
     def of(
@@ -182,6 +209,7 @@ class ProviderObject(BaseModel):
             cools_down_until=int(cooling) if cooling > now else None,
             out_of_service=_out_of_service(c),
             health=HealthObject.of(seen),
+            tokens=TokensObject.all_of(provider, c),
         )
 
 

@@ -183,12 +183,13 @@ def estimate(
 ) -> None:
     """Say what FILE would take, without sending it: tokens, and cost and time at each provider of the providers file.
 
-    Needs no server. FILE is checked as `submit` would have it checked.
+    Needs no server; where there is one, it goes by what that has learned from its answers. FILE is checked as `submit`
+    would have it checked.
     """
     with _session(ctx, as_json=as_json) as session:
         from api.cli import estimate_command, estimate_text  # noqa: PLC0415  only this command needs the providers file
 
-        found = estimate_command.run(file, endpoint, model, os.environ)
+        found = estimate_command.run(file, endpoint, model, os.environ, session.client)
         session.print(estimate_text.document(str(file), found), estimate_text.lines(str(file), found))
         if found.faults:
             raise typer.Exit(Exit.NOT_RUN)

@@ -97,8 +97,10 @@ class Client:
         query = "" if line is None else f"?line={line}"
         return self._json("GET", f"/batches/{quote(batch_id, safe='')}/explain{query}")
 
-    def providers(self, *, patient: bool = True) -> dict[str, Any]:
-        return self._json("GET", "/providers", patient=patient)
+    def providers(
+        self, *, patient: bool = True, timeout_s: tuple[float, float] = _TIMEOUT_S
+    ) -> dict[str, Any]:
+        return self._json("GET", "/providers", patient=patient, timeout=timeout_s)
 
     def change_provider(self, provider_id: str, action: str) -> dict[str, Any]:
         """`action` is enable, disable or drain."""

@@ -1,34 +1,40 @@
-"""What a batch will take, before it is handed in: tokens, cost and time, from its lines and the providers file. Pure."""
+"""What a batch will take, before it is handed in: tokens, cost and time, from its lines, the providers file and what is learned. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Self
 
+from api.cli.experience import NO_EXPERIENCE, Experience
 from shared.catalogue import Catalogue, Limits, Provider
 from shared.jobs import Fault, Usage
 from shared.lines import checked_lines, read_request
 from shared.offer import AnyOffer, CatalogueOffer
 from shared.prices import tariff_of
-from shared.tokens import Expected, expect, measure
+from shared.tokens import Expected, Learned, Measured, expect, measure, together
 
 
 @dataclass
 class Load:
-    """Requests and their tokens. `unbounded` of them set no `max_tokens`: `most_output_tokens` is of the others."""
+    """Requests and their tokens. `unbounded` of them set no `max_tokens`: `most_output_tokens` is of the others.
+
+    How long the answers to `guessed` of them will be is a guess: nothing is learned of their model yet.
+    """
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     most_output_tokens: int = 0
     unbounded: int = 0
+    guessed: int = 0
 
-    def add(self, call: Expected) -> None:
+    def add(self, call: Expected, *, guessed: bool) -> None:
         self.requests += 1
         self.input_tokens += call.input_tokens
         self.output_tokens += call.output_tokens
         self.most_output_tokens += call.most_output_tokens or 0
         self.unbounded += call.most_output_tokens is None
+        self.guessed += guessed
 
     def __iadd__(self, other: Self) -> Self:
         self.requests += other.requests
@@ -36,6 +42,7 @@ class Load:
         self.output_tokens += other.output_tokens
         self.most_output_tokens += other.most_output_tokens
         self.unbounded += other.unbounded
+        self.guessed += other.guessed
         return self
 
 
@@ -66,8 +73,8 @@ class Share:
     def time_s(self) -> float | None:
         return time_s(self.provider.limits, self.load)
 
-    def add(self, model: str, call: Expected) -> None:
-        self.load.add(call)
+    def add(self, model: str, call: Expected, *, guessed: bool) -> None:
+        self.load.add(call, guessed=guessed)
         tariff = tariff_of(self.provider, model)
         if tariff is None:
             self.unpriced.add(model)
@@ -83,17 +90,34 @@ class Share:
 class Estimate:
     """A reading of a batch's input."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, experience: Experience = NO_EXPERIENCE) -> None:
+        self.experience = experience
         self.faults: list[Fault] = []
         self.loads: dict[str, Load] = {}
         """By the model asked for."""
         self._shares = [Share(provider) for provider in catalogue.providers if provider.enabled]
         self._serving: dict[str, list[Share]] = {}
+        self._learned: dict[str, list[tuple[Share, Learned]]] = {}
+        self.learned: dict[str, Learned] = {}
+        """By the model asked for, of all providers that serve it together."""
 
-    def add(self, model: str, call: Expected) -> None:
-        self.loads.setdefault(model, Load()).add(call)
-        for share in self._who(model):
-            share.add(model, call)
+    def add(self, model: str, asked: Measured) -> None:
+        """A provider takes what its own answers have taught; where it has none, what the others' have."""
+        if model not in self._learned:
+            self._learn(model)
+        whole = self.learned[model]
+        guessed = not whole.calls
+        self.loads.setdefault(model, Load()).add(expect(asked, whole), guessed=guessed)
+        for share, learned in self._learned[model]:
+            share.add(model, expect(asked, learned), guessed=guessed)
+
+    def _learn(self, model: str) -> None:
+        shares = self._who(model)
+        own = [self.experience.of(share.provider, model) for share in shares]
+        whole = self.learned[model] = together(own)
+        self._learned[model] = [
+            (share, each if each.calls else whole) for share, each in zip(shares, own, strict=True)
+        ]
 
     def _who(self, model: str) -> list[Share]:
         """The providers that serve a model."""
@@ -138,16 +162,22 @@ class Estimate:
 
 
 def estimate(
-    chunks: Iterable[bytes], endpoint: str, catalogue: Catalogue, *, max_jobs: int, model: str | None = None
+    chunks: Iterable[bytes],
+    endpoint: str,
+    catalogue: Catalogue,
+    *,
+    max_jobs: int,
+    model: str | None = None,
+    experience: Experience = NO_EXPERIENCE,
 ) -> Estimate:
     """Reads the file to its end, holding no more than a line. `model`: as if every line asked for that one."""
-    found = Estimate(catalogue)
+    found = Estimate(catalogue, experience)
     offer = CatalogueOffer(catalogue) if model is None else AnyOffer()
     for place, result in checked_lines(chunks, endpoint, offer, max_jobs):
         if isinstance(result, Fault):
             found.faults.append(result)
         elif place.data is not None:
-            found.add(model or result.model, expect(measure(read_request(place.data).body)))
+            found.add(model or result.model, measure(read_request(place.data).body))
     return found
 
 

@@ -1,10 +1,12 @@
-"""`llm-edge batch estimate`: reads the file and the providers file, and nothing else; no server is asked."""
+"""`llm-edge batch estimate`: reads the file, the providers file and, where a server is there, what it has learned of tokens."""
 
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from api.cli.client import Client
 from api.cli.estimate import Estimate, estimate
+from api.cli.experience import heard_from
 from api.cli.journey import endpoint_of
 from api.cli.outcome import CommandError, FaultyInputError, FileError, UsageError
 from api.cli.words import printable, size
@@ -16,7 +18,9 @@ from shared.lines import ENDPOINTS
 _PIECE_BYTES = 256 * 1024
 
 
-def run(file: Path, endpoint: str | None, model: str | None, environ: Mapping[str, str]) -> Estimate:
+def run(
+    file: Path, endpoint: str | None, model: str | None, environ: Mapping[str, str], client: Client
+) -> Estimate:
     """Raises CommandError where there is no providers file, FaultyInputError for a file that no server would take, UsageError."""
     try:
         settings = load_settings(environ)
@@ -37,7 +41,14 @@ def run(file: Path, endpoint: str | None, model: str | None, environ: Mapping[st
             raise FaultyInputError(
                 f"{file} has {size(found)}; {size(most)} is the most that can be uploaded (LLM_EDGE_MAX_FILE_BYTES)."
             )
-        return estimate(_pieces(file), url, catalogue, max_jobs=settings.max_batch_jobs, model=model)
+        return estimate(
+            _pieces(file),
+            url,
+            catalogue,
+            max_jobs=settings.max_batch_jobs,
+            model=model,
+            experience=heard_from(client),
+        )
     except OSError as exc:
         raise FileError(f"{file}: {os.strerror(exc.errno or 0)}") from exc
 

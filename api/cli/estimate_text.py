@@ -1,5 +1,6 @@
 """An estimate as lines for people, and as a document. Pure."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from api.cli.estimate import Estimate, Load, Share
@@ -21,6 +22,7 @@ def lines(file: str, found: Estimate) -> list[str]:
     return [
         f"{file}  {count(whole.requests, 'request')} for {_names(list(found.loads))}",
         row("tokens", _tokens(whole)),
+        *(row("learned", each) for each in _learned(found)),
         *(row("provider", _provider(share, whole)) for share in found.shares),
         row("time", _time(found)),
     ]
@@ -36,10 +38,32 @@ def _names(models: list[str]) -> str:
 
 
 def _tokens(load: Load) -> str:
-    about = f"about {load.input_tokens:,} in and {load.output_tokens:,} out"
+    about = f"about {load.input_tokens:,} in and {load.output_tokens:,} out{_guess(load)}"
     if not load.unbounded:
         return f"{about}, at most {load.most_output_tokens:,} out"
     return f"{about}; {count(load.unbounded, 'request')} without max_tokens may take any number"
+
+
+def _guess(load: Load) -> str:
+    if not load.guessed:
+        return ""
+    return (
+        " (a guess)" if load.guessed == load.requests else f" (a guess for {count(load.guessed, 'request')})"
+    )
+
+
+def _learned(found: Estimate) -> Iterator[str]:
+    """What the figures rest on besides the text: a line for each model, or one for all that is not there."""
+    known = {model: learned for model, learned in found.learned.items() if learned.calls}
+    if not known:
+        why = found.experience.why_none or f"{found.experience.server} has had no answers to go by"
+        yield f"nothing yet: {why}"
+    for model, learned in list(known.items())[:_MOST_NAMES]:
+        from_ = f"from {count(learned.calls, 'answer')} at {found.experience.server}"
+        so = f"input x {learned.ratio:.2f}, {learned.output_tokens:.0f} tokens an answer"
+        yield f"{printable(model, 60)}: {so}, {from_}"
+    if len(known) > _MOST_NAMES:
+        yield f"and of {count(len(known) - _MOST_NAMES, 'more model')}; `--json` lists them all"
 
 
 def _provider(share: Share, whole: Load) -> str:
@@ -80,6 +104,19 @@ def document(file: str, found: Estimate) -> dict[str, Any]:
         "models": {model: load.requests for model, load in found.loads.items()},
         "providers": [_share(share) for share in found.shares],
         "time_s": _seconds(found.time_s),
+        "learned": {
+            "server": found.experience.server or None,
+            "why_none": found.experience.why_none or None,
+            "models": {
+                model: {
+                    "answers": learned.calls,
+                    "ratio": round(learned.ratio, 4),
+                    "output_tokens": round(learned.output_tokens, 1),
+                }
+                for model, learned in found.learned.items()
+                if learned.calls
+            },
+        },
     }
 
 
@@ -89,6 +126,7 @@ def _load(load: Load) -> dict[str, Any]:
         "input_tokens": load.input_tokens,
         "output_tokens": load.output_tokens,
         "most_output_tokens": None if load.unbounded else load.most_output_tokens,
+        "guessed_requests": load.guessed,
     }
 
 

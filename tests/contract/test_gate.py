@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -439,7 +440,13 @@ def test_only_so_many_models_are_told_apart_and_names_passed_on_not_at_all(fleet
 
 def test_a_record_from_before_tokens_were_learned_is_read_and_goes_on(valkey_url: str) -> None:
     timed = valkey_gate(valkey_url)
-    old = {"disabled": False, "calls": 3, "failures": 0, "consecutive_failures": 0, "success_rate": 1}
+    old: dict[str, Any] = {
+        "disabled": False,
+        "calls": 3,
+        "failures": 0,
+        "consecutive_failures": 0,
+        "success_rate": 1,
+    }
     old |= {"latency_s": 1, "latest_s": 1, "answered_at": 5, "breakers": {}, "cool_downs": {}, "refusals": {}}
     with redis.Redis.from_url(valkey_url) as client:
         client.set(f"{timed.prefix}:pv:a", json.dumps(old))

@@ -21,6 +21,7 @@ CANDIDATES = (
     Candidate("b", "b|*", "k1", ""),
 )
 RESULTS: tuple[Result, ...] = ("answered", "slow", "failed", "limited", "key", "model", "nothing")
+LESSONS = (None, Lesson(10, 1, 13, 7), Lesson(400, 3, 350, 100), Lesson(0, 1, 1, 0))
 ACTIONS: tuple[Action, ...] = ("enable", "disable", "drain", "open", "close", "half_open", "wake")
 LEGAL = {
     (State.CLOSED, State.OPEN),
@@ -88,8 +89,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 99),
         result=st.sampled_from(RESULTS),
-        took=st.sampled_from([(0.01, 0), (0.5, 7), (3.0, 7)]),
-        lesson=st.sampled_from([None, Lesson(10, 1, 13, 7), Lesson(400, 3, 350, 100), Lesson(0, 1, 1, 0)]),
+        took=st.tuples(st.sampled_from([(0.01, 0), (0.5, 7), (3.0, 7)]), st.sampled_from(LESSONS)),
         waits=st.sampled_from([(-1.0, None), (0.01, None), (5.0, None), (-1.0, 3.0)]),
         age_s=st.sampled_from([0.0, 0.0, 0.0, 2.0, 500.0]),
         spread=st.sampled_from([0.0, 0.5]),
@@ -99,8 +99,7 @@ class Machine(RuleBasedStateMachine):
         self,
         which: int,
         result: Result,
-        took: tuple[float, int],
-        lesson: Lesson | None,
+        took: tuple[tuple[float, int], Lesson | None],
         waits: tuple[float, float | None],
         age_s: float,
         spread: float,
@@ -110,6 +109,7 @@ class Machine(RuleBasedStateMachine):
         if not self.out:
             return
         permit, candidate, verdict = self.out.pop(which % len(self.out))
+        (duration_s, output_tokens), lesson = took
         report = Report(
             permit,
             candidate,
@@ -117,12 +117,12 @@ class Machine(RuleBasedStateMachine):
             result,
             "code",
             "message",
-            took[0],
+            duration_s,
             3,
             waits[0],
             age_s,
             rest_s=waits[1],
-            output_tokens=took[1],
+            output_tokens=output_tokens,
             lesson=lesson,
         )
         self.exchange([], [report, report] if twice else [report], spread)

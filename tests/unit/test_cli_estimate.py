@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contract_server import Answer, contract_server, refusal
 from typer.testing import CliRunner, Result
 
 from api.cli.estimate import Estimate, Load, estimate, time_s
@@ -18,7 +19,7 @@ from api.cli.main import app
 from shared.catalogue import Catalogue, Limits
 from shared.jobs import Usage
 from shared.prices import tariff_of
-from shared.tokens import DEFAULT_ANSWER_TOKENS, Expected
+from shared.tokens import DEFAULT_ANSWER_TOKENS, Measured
 
 URL = "/v1/chat/completions"
 OPENAI = {"id": "openai", "endpoint": "https://api.openai.com/v1", "models": {"mini": "gpt-4o-mini"}}
@@ -31,7 +32,7 @@ def line(number: int, model: str = "mini", **fields: Any) -> str:
 
 
 class Edge:
-    """`llm-edge batch estimate` in a folder of its own, with nobody to ask."""
+    """`llm-edge batch estimate` in a folder of its own, with no server unless a test names one."""
 
     def __init__(self, folder: Path) -> None:
         self.input = folder / "in.jsonl"
@@ -62,10 +63,11 @@ def edge(tmp_path: Path) -> Edge:
 def test_a_batch_at_a_list_price_and_at_one_nobody_knows(edge: Edge) -> None:
     result = edge()
     assert (result.exit_code, result.stderr) == (0, "")
-    first, tokens, openai, local, time = result.stdout.splitlines()
+    first, tokens, learned, openai, local, time = result.stdout.splitlines()
     assert first == f"{edge.input}  1,000 requests for mini"
     assert tokens.startswith("  tokens   about ")
-    assert tokens.endswith(" in and 100,000 out, at most 100,000 out")
+    assert tokens.endswith(" in and 100,000 out (a guess), at most 100,000 out")
+    assert learned == "  learned  nothing yet: http://127.0.0.1:1 cannot be reached"
     assert "openai: about $0.06" in openai
     assert openai.endswith("at the list price of OpenAI's gpt-4o-mini, time unknown (no limits)")
     assert local == "  provider local: cost unknown (no price for mini), time unknown (no limits)"
@@ -127,6 +129,74 @@ def test_bad_lines_are_named_as_submit_would(edge: Edge) -> None:
     found = json.loads(edge("--json").stdout)
     assert len(found["errors"]["data"]) == 22
     assert found["errors"]["data"][0]["code"] == "invalid_json_line"
+
+
+def told(*providers: dict[str, Any]) -> Answer:
+    return Answer(body=json.dumps({"object": "list", "data": providers}).encode())
+
+
+def answers(model: str, ratio: float, output_tokens: float, n: int = 300) -> dict[str, Any]:
+    return {"model": model, "answers": n, "ratio": ratio, "output_tokens": output_tokens}
+
+
+def test_what_a_server_has_learned_is_gone_by_and_said(edge: Edge) -> None:
+    edge.providers({**OPENAI, "cost_per_1k_tokens": 1}, {**LOCAL, "cost_per_1k_tokens": 1})
+    plain = json.loads(edge("--json").stdout)
+    with contract_server() as server:
+        edge.env["LLM_EDGE_URL"] = server.url
+        mini, every = answers("mini", 1.5, 40.0), answers("*", 0.5, 20.0)
+        server.odd["GET /v1/providers"] = [
+            told({"id": "openai", "tokens": [mini]}, {"id": "local", "tokens": [every]})
+        ] * 2
+        shown = edge().stdout.splitlines()
+        found = json.loads(edge("--json").stdout)
+    assert shown[1].endswith(" in and 30,000 out, at most 100,000 out")
+    assert shown[2] == f"  learned  mini: input x 1.00, 30 tokens an answer, from 600 answers at {server.url}"
+    openai, local = found["providers"]
+    assert openai["input_tokens"] == pytest.approx(
+        1.5 * plain["input_tokens"], abs=500
+    )  # half a token a call
+    assert local["input_tokens"] == pytest.approx(0.5 * plain["input_tokens"], abs=500)
+    assert (openai["output_tokens"], local["output_tokens"]) == (40_000, 20_000)
+    assert Decimal(openai["cost_usd"]) == (openai["input_tokens"] + 40_000) / Decimal(1000)
+    assert found["learned"]["models"] == {"mini": {"answers": 600, "ratio": 1.0, "output_tokens": 30.0}}
+    assert (found["guessed_requests"], plain["guessed_requests"]) == (0, 1000)
+
+
+def test_what_is_learned_of_one_model_or_at_one_provider_only(edge: Edge) -> None:
+    edge.lines(line(1, max_tokens=100), line(2, "other", max_tokens=100))
+    with contract_server() as server:
+        edge.env["LLM_EDGE_URL"] = server.url
+        server.odd["GET /v1/providers"] = [told({"id": "openai", "tokens": [answers("mini", 1.0, 40.0)]})] * 2
+        found = json.loads(edge("--json").stdout)
+        assert "out (a guess for 1 request), at most" in edge().stdout
+    openai, local = found["providers"]
+    assert (openai["output_tokens"], local["output_tokens"]) == (40, 140)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (told(), "has had no answers to go by"),
+        (
+            told({"id": "openai", "tokens": [{"model": "mini", "answers": "many"}, 7]}),
+            "has had no answers to go by",
+        ),
+        (Answer(body=b'{"data": 3}'), "has had no answers to go by"),
+        (Answer(body=b"<html>"), "does not say (200; it takes an administrator's key)"),
+        (refusal(403, "No.", "admin_required"), "does not say (403; it takes an administrator's key)"),
+        (refusal(503, "No.", "store_unavailable", retry_after="3"), "cannot serve now"),
+        (Answer(hang_up=True), "cannot be reached"),
+    ],
+    ids=["none", "nonsense", "other JSON", "another program", "not an admin", "away", "hangs up"],
+)
+def test_a_server_that_does_not_tell_hinders_nothing(edge: Edge, answer: Answer, words: str) -> None:
+    with contract_server() as server:
+        edge.env["LLM_EDGE_URL"] = server.url
+        server.odd["GET /v1/providers"] = [answer]
+        result = edge()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"  learned  nothing yet: {server.url} {words}" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -192,9 +262,11 @@ def test_cost_is_the_sum_of_the_calls_each_in_its_own_tier(calls: list[tuple[str
     known = catalogue({**OPENAI, "models": names})
     found = Estimate(known)
     for model, asked, answered in calls:
-        found.add(model, Expected(asked, answered, answered))
-    cost = sum(_cost(known, model, asked, answered) for model, asked, answered in calls)
-    assert found.shares[0].cost == found.shares[0].most_cost == cost
+        found.add(model, Measured(asked, 1, answered))
+    share = found.shares[0]
+    assert share.most_cost == sum(_cost(known, model, asked, answered) for model, asked, answered in calls)
+    usual = [(model, asked, min(answered, DEFAULT_ANSWER_TOKENS)) for model, asked, answered in calls]
+    assert share.cost == sum(_cost(known, *call) for call in usual)
 
 
 def _cost(known: Catalogue, model: str, asked: int, answered: int) -> Decimal:
@@ -211,7 +283,7 @@ def test_what_only_a_slow_one_can_serve_takes_as_long_as_it_takes_it() -> None:
     )
     found = Estimate(known)
     for model in ("a", "a", "b", "b"):
-        found.add(model, Expected(10, 10, None))
+        found.add(model, Measured(10))
     assert found.time_s == 120
     assert [share.time_s for share in found.shares] == [240, pytest.approx(0.12)]
 
@@ -225,7 +297,7 @@ def test_twins_halve_the_time(requests: int, tokens: int, rpm: int, tpm: int) ->
     assert time_s(Limits(concurrency=5), load) is None
     one = {"endpoint": "http://h/v1", "limits": {"rpm": rpm, "tpm": tpm}}
     found = Estimate(catalogue({"id": "a", **one}, {"id": "b", **one}))
-    found.add("m", Expected(tokens // requests, 0, None))
+    found.add("m", Measured(tokens // requests, 1, 1))
     single = found.shares[0].time_s
     assert single is not None
     assert found.time_s == pytest.approx(single / 2)

@@ -17,6 +17,7 @@ from shared.condition import Condition, LastError, bucket_of
 from shared.gate import Ask, Candidate, Flight, Report, Seen, candidate_of
 from shared.jobs import ApiRecord, FileState, WorkerRecord
 from shared.memory_gate import MemoryGate
+from shared.tokens import Lesson
 from workers.usage import limits_of
 
 _serials = itertools.count(1)
@@ -236,6 +237,19 @@ def test_a_worker_of_an_earlier_version_is_borne() -> None:
         config_lines([old.model_dump(mode="json"), *config(A)], NOW)[0] == "worker w: providers file unknown"
     )
     assert view({}, NOW).renderables
+
+
+def test_what_is_learned_of_tokens_is_shown_by_model_of_the_present_file() -> None:
+    c = condition.taught(Condition(), "gone", Lesson(10, 1, 10, 10))
+    for _ in range(3):
+        c = condition.taught(condition.taught(c, "m", Lesson(100, 2, 130, 80)), "", Lesson(100, 1, 90, 7))
+    known = Provider(id="sim", endpoint="http://127.0.0.1:1", models={"m": "m", "*": "*"})
+    found = ProviderObject.of(known, Seen(c, 0, 0, {}), [], NOW).model_dump()["tokens"]
+    assert found == [
+        {"model": "*", "answers": 3, "ratio": 0.9, "output_tokens": 7.0},
+        {"model": "m", "answers": 3, "ratio": 1.3, "output_tokens": 40.0},
+    ]
+    assert shown(Condition())["tokens"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""What a server's answers have taught of tokens, as `GET /v1/providers` tells it: a better guess than none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.cli.client import Client
+from api.cli.outcome import AwayError, RefusedError
+from shared.catalogue import Provider
+from shared.tokens import Learned, learned_of
+
+
+@dataclass(frozen=True)
+class Experience:
+    """By the provider's id, then by model. `why_none`: why no server was heard; empty where one was."""
+
+    server: str = ""
+    why_none: str = "no server was asked"
+    known: Mapping[str, Mapping[str, Learned]] = field(default_factory=dict)
+
+    def of(self, provider: Provider, model: str) -> Learned:
+        """Of the model asked for, at a provider of the same id there."""
+        return learned_of(self.known.get(provider.id, {}), model if model in provider.models else "")
+
+
+NO_EXPERIENCE = Experience()
+
+
+def heard_from(client: Client) -> Experience:
+    """Whatever goes wrong, there is none: nobody needs a server for an estimate."""
+    try:
+        return Experience(client.url, "", _read(client.providers(patient=False, timeout_s=_TIMEOUT_S)))
+    except AwayError as exc:
+        why = "cannot serve now" if exc.answered else "cannot be reached"
+        return Experience(client.url, f"{client.url} {why}")
+    except RefusedError as exc:
+        return Experience(
+            client.url, f"{client.url} does not say ({exc.http_status}; it takes an administrator's key)"
+        )
+
+
+_TIMEOUT_S = (2.0, 5.0)
+"""Connecting, and silence: what would be nice to know is not waited for."""
+
+
+def _read(raw: Mapping[str, Any]) -> dict[str, dict[str, Learned]]:
+    found: dict[str, dict[str, Learned]] = {}
+    for provider in _objects(raw.get("data")):
+        entries = found.setdefault(str(provider.get("id")), {})
+        for told in _objects(provider.get("tokens")):
+            answers, ratio, output_tokens = (told.get(n) for n in ("answers", "ratio", "output_tokens"))
+            if (
+                isinstance(answers, int)
+                and isinstance(ratio, int | float)
+                and isinstance(output_tokens, int | float)
+            ):
+                entries[str(told.get("model"))] = Learned(answers, 1.0, float(ratio), float(output_tokens))
+    return found
+
+
+def _objects(found: Any) -> list[Mapping[str, Any]]:
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
