@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
+from shared.errors import ConfigError
 from workers.simulator import answers, texts
 from workers.simulator.asked import Asked, read_chat, read_completion
 from workers.simulator.behaviour import Behaviour
+from workers.simulator.counts import counted, key_of, read_counts
 from workers.simulator.decide import Decision, Kind
 from workers.simulator.limits import Bucket, Limits, duration
 from workers.simulator.refusals import Refusal
@@ -202,3 +205,24 @@ def test_limits_take_from_all_or_from_none() -> None:
 )
 def test_durations_are_written_as_openai_does(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_prompts_that_were_counted_beforehand_have_the_tokens_that_they_had(tmp_path: Path) -> None:
+    file = tmp_path / "counts.json"
+    file.write_text(json.dumps({key_of("hi"): 1000, key_of("ho"): 50}))
+    counts = read_counts(file)
+    one = asked(chat())
+    assert counted(one, counts).prompt_tokens == one.prompt_tokens + 999
+    told = asked(chat(messages=[{"role": "system", "content": "ho"}, {"role": "user", "content": "unknown"}]))
+    assert counted(told, counts) == told
+    assert counted(asked(completion(prompt=["hi", "ho", "unknown"])), counts).prompt_tokens == 1000 + 50 + 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', "\xff"])
+def test_counts_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "counts.json"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match="--token-counts"):
+        read_counts(file)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_counts(tmp_path / "none")

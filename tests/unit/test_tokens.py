@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.counted_corpus import counted_requests
 
-from api.cli import corpus
 from shared.tokens import (
     DEFAULT_ANSWER_TOKENS,
     IMAGE_TOKENS,
@@ -36,10 +36,15 @@ def chat(content: Any, **fields: Any) -> Measured:
 
 
 def test_the_demos_corpus_is_met_within_fifteen_percent() -> None:
-    bodies = [msgspec.json.encode(line["body"]) for line in corpus.requests(500, "m")]
+    """Against a real tokenizer's counts (support.counted_corpus), and against the simulator's own estimate."""
+    counted = counted_requests(500)
+    bodies = [msgspec.json.encode(line["body"]) for line, _ in counted]
+    ours = sum(measure(each).input_tokens for each in bodies)
+    assert ours == pytest.approx(sum(tokens + PER_MESSAGE + PER_CHAT for _, tokens in counted), rel=0.15)
     asked = [read_chat(each) for each in bodies]
-    simulated = sum(each.prompt_tokens for each in asked if isinstance(each, Asked))
-    assert sum(measure(each).input_tokens for each in bodies) == pytest.approx(simulated, rel=0.15)
+    assert ours == pytest.approx(
+        sum(each.prompt_tokens for each in asked if isinstance(each, Asked)), rel=0.15
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import typer
 from shared.errors import ConfigError
 from workers.simulator.app import App
 from workers.simulator.behaviour import Behaviour
+from workers.simulator.counts import read_counts
 from workers.simulator.options import read_behaviours
 from workers.simulator.server import listen, serve
 from workers.simulator.witness import DEFAULT_SIZE, Witness
@@ -38,6 +39,14 @@ PersonaTexts = Annotated[
 Seed = Annotated[int, _option(_PROCESS, "The same seed gives the same outcomes. Default: 0.")]
 Log = Annotated[
     Path | None, _option(_PROCESS, "Append each call, once it has ended, to this file as a JSON line.")
+]
+TokenCounts = Annotated[
+    Path | None,
+    _option(
+        _PROCESS,
+        "A JSON object of prompts' tokens as a tokenizer has counted them, by the first 16 hex digits of the prompt's"
+        " sha256. Others count as four characters a token.",
+    ),
 ]
 LogSize = Annotated[int, _option(_PROCESS, f"Calls kept in memory. Default: {DEFAULT_SIZE}.", min=1)]
 
@@ -114,6 +123,7 @@ def simulate(  # noqa: PLR0913, PLR0917  each is an option of the command line
     seed: Seed = 0,
     log: Log = None,
     log_size: LogSize = DEFAULT_SIZE,
+    token_counts: TokenCounts = None,
     latency_s: Latency = None,
     latency_p95_s: LatencyP95 = None,
     time_per_output_token_s: TokenTime = None,
@@ -146,9 +156,10 @@ def simulate(  # noqa: PLR0913, PLR0917  each is an option of the command line
     }
     try:
         behaviours = read_behaviours(given, rule or [], persona or [])
+        counts = {} if token_counts is None else read_counts(token_counts)
         listener = listen(host, port)
         with closing(Witness(log_size, log)) as witness:
-            serve(App(behaviours, seed, witness, log_size), listener)
+            serve(App(behaviours, seed, witness, log_size, counts), listener)
     except ConfigError as exc:
         for fault in exc.faults:
             typer.echo(f"{PROGRAM}: {fault}", err=True)

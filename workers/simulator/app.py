@@ -4,6 +4,7 @@ import ipaddress
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from workers.simulator import answers
 from workers.simulator.asgi import Receive, Scope, Send, connection_of, read_body, send_json
 from workers.simulator.behaviour import Behaviour
 from workers.simulator.control import Control, read_query, refused
+from workers.simulator.counts import Counts
 from workers.simulator.decide import Kind, in_outage
 from workers.simulator.exchange import ENDPOINTS, Endpoint, Exchange, House, hang
 from workers.simulator.personas import DEFAULT, Persona, Personas
@@ -41,10 +43,15 @@ class App:
     """`behaviours` by persona as at the start, among them `default`; `memory` bounds what is remembered of bodies."""
 
     def __init__(
-        self, behaviours: Mapping[str, Behaviour], seed: int, witness: Witness, memory: int = DEFAULT_SIZE
+        self,
+        behaviours: Mapping[str, Behaviour],
+        seed: int,
+        witness: Witness,
+        memory: int = DEFAULT_SIZE,
+        counts: Counts = MappingProxyType({}),
     ) -> None:
         self._personas = Personas(behaviours, memory, time.monotonic())
-        self._house = House(witness, seed)
+        self._house = House(witness, seed, counts)
         self._control = Control(self._personas, witness)
         self._targets: dict[str, tuple[Persona, Endpoint]] = {}
 

@@ -8,6 +8,7 @@ from workers.simulator import answers, asked
 from workers.simulator.asgi import Connection, Headers, Receive, Scope, Send, Woken, connection_of, send_json
 from workers.simulator.asked import Asked
 from workers.simulator.behaviour import OK
+from workers.simulator.counts import Counts, counted
 from workers.simulator.decide import Decision, Facts, Kind, decide, in_outage
 from workers.simulator.personas import Counters, Persona
 from workers.simulator.refusals import Refusal, ended_hang, of_status
@@ -32,9 +33,10 @@ ENDPOINTS = {
 class House:
     """What all exchanges share."""
 
-    def __init__(self, witness: Witness, seed: int) -> None:
+    def __init__(self, witness: Witness, seed: int, counts: Counts) -> None:
         self.witness = witness
         self.seed = seed
+        self.counts = counts
         self.closing = False
 
 
@@ -46,6 +48,8 @@ class Exchange:
     def __init__(self, house: House, persona: Persona, endpoint: Endpoint, scope: Scope, body: bytes) -> None:
         """Enters the call with the witness."""
         found = endpoint.read(body)
+        if house.counts and isinstance(found, Asked):
+            found = counted(found, house.counts)
         fault = found if isinstance(found, Refusal) else None
         self._asked = _NOTHING if isinstance(found, Refusal) else found
         self._house = house
