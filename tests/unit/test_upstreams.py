@@ -10,6 +10,7 @@ from shared.jobs import Outcome, Slip
 from shared.memory_gate import MemoryGate
 from shared.permits import DirectDoorman, Permit
 from shared.reasons import Reason
+from shared.tokens import OTHERS, Learned, measure
 from workers.execute import Blocked, Job, attempt
 from workers.provider import TokenUsage
 from workers.transport import Answer
@@ -37,6 +38,7 @@ class Transport:
         self.keys: dict[str, str] = {}
         self.refuses: dict[tuple[str, str], ProviderError] = {}
         """By provider and endpoint."""
+        self.usage = TokenUsage()
 
     def fingerprint(self, provider: Provider) -> str:
         return self.keys.get(provider.id, provider.endpoint)
@@ -45,7 +47,7 @@ class Transport:
         if refusal := self.refuses.get((provider.id, endpoint)):
             raise refusal
         said = f"{provider.id} {endpoint} {body!r}"
-        return Answer(body=said.encode(), usage=TokenUsage(), request_id=None, duration_s=0.1)
+        return Answer(body=said.encode(), usage=self.usage, request_id=None, duration_s=0.1)
 
 
 def provider(name: str, **more: Any) -> Provider:
@@ -153,3 +155,21 @@ def test_where_another_may_serve_it_later_the_job_waits_for_that_one() -> None:
     worker.transport.refuses["a", CHAT] = NotServedError("a answered 404", http_status=404)
     worker.gate.change("b", "disable", settings=Breaker())
     assert answered_by(worker) == Reason.DISABLED
+
+
+def test_what_answers_teach_is_known_by_model_where_the_file_names_it_and_seen_after_a_look() -> None:
+    worker = Worker(provider("a", models={"m": "own-name"}))
+    worker.transport.usage = TokenUsage(prompt_tokens=6, completion_tokens=40, known=True)
+    assert [answered_by(worker), answered_by(worker)] == ["a", "a"]
+    worker.write(provider("b"))
+    assert answered_by(worker) == "b"
+    known = worker.gate.conditions(["a", "b"])
+    estimated = measure(b'{"model": "m", "messages": []}').input_tokens
+    assert known["a"].tokens == {"m": Learned(2, estimated, 6, 40)}
+    assert known["b"].tokens == {OTHERS: Learned(1, estimated, 6, 40)}
+    worker.write(provider("a", models={"m": "own-name", "*": "*"}), provider("b"))
+    a, b = worker.catalogue.providers
+    assert worker.upstreams.learned(a, "m") == Learned()
+    worker.upstreams.look_for_mended()
+    assert [worker.upstreams.learned(a, name).calls for name in ("m", "other")] == [2, 0]
+    assert [worker.upstreams.learned(b, name).calls for name in ("m", "other")] == [1, 1]

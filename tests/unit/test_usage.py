@@ -19,9 +19,10 @@ from shared.jobs import History
 from shared.limits import Limit
 from shared.permits import Permit, ending_of, report_of
 from shared.reasons import Reason, in_words
+from shared.tokens import WINDOW, Learned, Lesson, measure
 from workers.provider import TokenUsage
 from workers.retry import OUTAGE_PAUSE_S, park
-from workers.usage import limits_of, used_by
+from workers.usage import SAMPLED, lesson_of, limits_of, used_by
 
 TPM, MONEY = Limit("p:a", "tpm", 100, 6000), Limit("b:1", "money", 500, 1000)
 KNOWN = TokenUsage(prompt_tokens=3, completion_tokens=4, known=True)
@@ -52,6 +53,24 @@ def test_what_was_used_is_told_for_the_limits_there_are() -> None:
     assert used_by(permit(TPM), KNOWN, cost) == {"tpm": 7.0}
     assert used_by(permit(TPM, common=(MONEY,)), KNOWN, cost) == {"tpm": 7.0, "money": 2000.0}
     assert used_by(permit(TPM, MONEY), TokenUsage(), lambda: None) is None  # unknown: as it was estimated
+
+
+BODY = b'{"model": "m", "n": 2, "messages": [{"role": "user", "content": "How are you?"}]}'
+
+
+def test_the_first_answers_of_a_model_teach_and_then_a_sample() -> None:
+    def teaching(calls: int) -> int:
+        permits = [Permit(f"w@host:{n}", 0, permit().candidate, 0) for n in range(1000)]
+        return sum(lesson_of(each, BODY, KNOWN, Learned(calls)) is not None for each in permits)
+
+    assert lesson_of(permit(), BODY, KNOWN, Learned()) == Lesson(measure(BODY).input_tokens, 2, 3, 4)
+    assert teaching(WINDOW - 1) == 1000
+    assert teaching(WINDOW) == pytest.approx(1000 / SAMPLED, rel=0.2)
+
+
+@pytest.mark.parametrize("usage", [TokenUsage(), TokenUsage(completion_tokens=4, known=True)])
+def test_usage_that_is_not_told_teaches_nothing(usage: TokenUsage) -> None:
+    assert lesson_of(permit(), BODY, usage, Learned()) is None
 
 
 @pytest.mark.parametrize(
