@@ -143,6 +143,12 @@ def together(several: Iterable[Learned]) -> Learned:
     )
 
 
+def told_apart(known: Mapping[str, Learned]) -> tuple[dict[str, Learned], Learned]:
+    """Of each provider, and of all together. Who has taught nothing yet is taken to be like the others: neither better nor worse."""
+    whole = together(known.values())
+    return {name: own if own.calls else whole for name, own in known.items()}, whole
+
+
 class Expected(msgspec.Struct, frozen=True):
     """Tokens of one call. `most_output_tokens` is None where nothing bounds the answer."""
 

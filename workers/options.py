@@ -15,9 +15,10 @@ from shared.lines import Request
 from shared.prices import cost_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
 from shared.spending import Purses, rows, worst_case
-from shared.tokens import Expected, Learned, Measured, expect, measure, together
+from shared.tokens import Expected, Learned, Measured, expect, measure
 from workers.needs import needs_of
 from workers.routing import eligible, ordered
+from workers.sizes import Sizes
 from workers.strategies.custom import strategy_of
 from workers.strategies.records import RoutedJob, View
 
@@ -86,13 +87,13 @@ def options_of(
         fit, _ = eligible(job, catalogue.providers)
         money = _reserved(measured, model, fit, purses, len(request.body)) if measured and purses else {}
         fit = [p for p in fit if p.id in money] if purses else fit
+        sizes = Sizes(measured, {p.id: fleet.learned(p, model) for p in fit}) if measured else None
+        tokens = {p.id: sizes.limited(p) for p in fit} if sizes else {}
         named = {
-            p.id: fleet.candidate(p, model, endpoint, _takes(measured, p, model, fleet), money.get(p.id, ()))
-            for p in fit
+            p.id: fleet.candidate(p, model, endpoint, tokens.get(p.id, 0), money.get(p.id, ())) for p in fit
         }
-        if measured is not None and by_size and len(fit) > 1:
-            job = _sized(job, expect(measured, together(fleet.learned(p, model) for p in fit)))
-        price = _price(measured, model, fit, fleet) if measured is not None and dear else _unpriced
+        job = _sized(job, sizes.anywhere) if sizes and by_size else job
+        price = _price(sizes, model, fit) if sizes and dear else _unpriced
         views = fleet.seen(named.values(), price) if len(fit) > 1 else {}
         ranked = ordered(strategy, job, fit, views, now)
         found += [Option(provider, named[provider.id], model) for provider in ranked]
@@ -107,19 +108,11 @@ def _reserved(
     return {name: rows(purses, nanos) for name, nanos in worst.items() if nanos is not None}
 
 
-def _takes(measured: Measured | None, provider: Provider, model: str, fleet: Fleet) -> int:
-    """Tokens in and out, by what the provider's answers have taught; 0 where it has no limit for them."""
-    if measured is None or provider.limits.tpm is None:
-        return 0
-    expected = expect(measured, fleet.learned(provider, model))
-    return expected.input_tokens + expected.output_tokens
-
-
-def _price(measured: Measured, model: str, providers: Sequence[Provider], fleet: Fleet) -> Price:
+def _price(sizes: Sizes, model: str, providers: Sequence[Provider]) -> Price:
     by_id = {provider.id: provider for provider in providers}
 
     def price(name: str) -> Decimal | None:
-        expected = expect(measured, fleet.learned(by_id[name], model))
+        expected = sizes.at(by_id[name])
         usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
         return cost_of(by_id[name], model, usage)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from api.cli.client import Client
 from api.cli.estimate import Estimate, estimate
-from api.cli.experience import heard_from
+from api.cli.experience import Experience, experience_of
 from api.cli.journey import endpoint_of
-from api.cli.outcome import CommandError, FaultyInputError, FileError, UsageError
+from api.cli.outcome import AwayError, CommandError, FaultyInputError, FileError, RefusedError, UsageError
 from api.cli.words import printable, size
 from shared.catalogue import Catalogue, find_file, load_catalogue
 from shared.config import Settings, load_settings
@@ -16,6 +16,8 @@ from shared.errors import ConfigError
 from shared.lines import ENDPOINTS
 
 _PIECE_BYTES = 256 * 1024
+_TIMEOUT_S = (2.0, 5.0)
+"""Connecting, and silence: what would be nice to know is not waited for."""
 
 
 def run(
@@ -47,7 +49,7 @@ def run(
             catalogue,
             max_jobs=settings.max_batch_jobs,
             model=model,
-            experience=heard_from(client),
+            experience=_heard_from(client),
         )
     except OSError as exc:
         raise FileError(f"{file}: {os.strerror(exc.errno or 0)}") from exc
@@ -65,6 +67,17 @@ def _catalogue(settings: Settings) -> Catalogue:
             ]
         )
     return load_catalogue(file)
+
+
+def _heard_from(client: Client) -> Experience:
+    """Whatever goes wrong, there is none: nobody needs a server for an estimate."""
+    try:
+        return experience_of(client.url, client.providers(patient=False, timeout_s=_TIMEOUT_S))
+    except AwayError as exc:
+        why = "cannot serve now" if exc.answered else "cannot be reached"
+    except RefusedError as exc:
+        why = f"does not say ({exc.http_status}; it takes an administrator's key)"
+    return Experience(client.url, f"{client.url} {why}")
 
 
 def _pieces(file: Path) -> Iterator[bytes]:

@@ -1,11 +1,9 @@
-"""What a server's answers have taught of tokens, as `GET /v1/providers` tells it: a better guess than none."""
+"""What a server's answers have taught of tokens, as its `GET /v1/providers` tells it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.cli.client import Client
-from api.cli.outcome import AwayError, RefusedError
 from shared.catalogue import Provider
 from shared.tokens import Learned, learned_of
 
@@ -26,24 +24,8 @@ class Experience:
 NO_EXPERIENCE = Experience()
 
 
-def heard_from(client: Client) -> Experience:
-    """Whatever goes wrong, there is none: nobody needs a server for an estimate."""
-    try:
-        return Experience(client.url, "", _read(client.providers(patient=False, timeout_s=_TIMEOUT_S)))
-    except AwayError as exc:
-        why = "cannot serve now" if exc.answered else "cannot be reached"
-        return Experience(client.url, f"{client.url} {why}")
-    except RefusedError as exc:
-        return Experience(
-            client.url, f"{client.url} does not say ({exc.http_status}; it takes an administrator's key)"
-        )
-
-
-_TIMEOUT_S = (2.0, 5.0)
-"""Connecting, and silence: what would be nice to know is not waited for."""
-
-
-def _read(raw: Mapping[str, Any]) -> dict[str, dict[str, Learned]]:
+def experience_of(server: str, raw: Mapping[str, Any]) -> Experience:
+    """`raw`: the list of providers, from whatever a server says."""
     found: dict[str, dict[str, Learned]] = {}
     for provider in _objects(raw.get("data")):
         entries = found.setdefault(str(provider.get("id")), {})
@@ -55,7 +37,7 @@ def _read(raw: Mapping[str, Any]) -> dict[str, dict[str, Learned]]:
                 and isinstance(output_tokens, int | float)
             ):
                 entries[str(told.get("model"))] = Learned(answers, 1.0, float(ratio), float(output_tokens))
-    return found
+    return Experience(server, "", found)
 
 
 def _objects(found: Any) -> list[Mapping[str, Any]]:

@@ -29,7 +29,7 @@ def latency(calls: Calls, best: str) -> Latency:
     """`best` is the persona that was the fastest all the time; its own calls say how long it took under this load."""
 
     def mean_ms(some: Calls) -> float:
-        return 1000 * sum(call["ended_at"] - call["received_at"] for call in some) / len(some)
+        return 1000 * float(sum(call["ended_at"] - call["received_at"] for call in some)) / len(some)
 
     return Latency(mean_ms(calls), mean_ms([call for call in calls if call["persona"] == best]))
 
@@ -62,7 +62,7 @@ def spent(calls: Calls, prices: Mapping[str, float], cheapest: str) -> Spent:
 
 def elsewhere(calls: Calls, primary: str) -> float:
     """The share of calls that did not go to the one that was to have them all."""
-    return sum(call["persona"] != primary for call in calls) / len(calls)
+    return sum(bool(call["persona"] != primary) for call in calls) / len(calls)
 
 
 def largest_deviation(calls: Calls, weights: Mapping[str, float]) -> float:

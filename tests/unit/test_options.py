@@ -8,10 +8,11 @@ from support.blind_fleet import BlindFleet
 
 from shared.catalogue import Catalogue, Provider
 from shared.gate import Candidate
+from shared.limits import Limits
 from shared.lines import Request
 from shared.tokens import DEFAULT_ANSWER_TOKENS, NOTHING_LEARNED, Learned
 from workers.options import Price, options_of
-from workers.strategies.records import View
+from workers.strategies.records import RoutedJob, View
 
 CHAT = "/v1/chat/completions"
 
@@ -29,7 +30,10 @@ class Fleet(BlindFleet):
         self.looked += 1
         return self.known.get(provider.id, NOTHING_LEARNED) if model == "m" else NOTHING_LEARNED
 
-    def candidate(self, provider: Provider, model: str, endpoint: str, tokens: int = 0) -> Candidate:
+    def candidate(
+        self, provider: Provider, model: str, endpoint: str, tokens: int = 0, money: Limits = ()
+    ) -> Candidate:
+        del money
         self.tokens[provider.id] = tokens
         return super().candidate(provider, model, endpoint)
 
@@ -46,7 +50,7 @@ def asked(fleet: Fleet, strategy: str, *providers: dict[str, Any], body: str = "
     catalogue = Catalogue.model_validate({"providers": providers, "routing": {"strategy": strategy}})
     text = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]%s}' % ("word " * 1000, body)  # noqa: UP031
     request = Request("c", "m", text.encode(), None)
-    found = options_of(request, None, endpoint=CHAT, turn=0, tried=(), catalogue=catalogue, fleet=fleet)
+    found = options_of(request, None, RoutedJob("m"), endpoint=CHAT, catalogue=catalogue, fleet=fleet)
     return [option.provider.id for option in found]
 
 
@@ -64,9 +68,12 @@ def test_tokens_a_minute_are_reserved_by_what_the_provider_has_taught() -> None:
         provider("c", **limited),
         provider("d"),
     )
-    plain = fleet.tokens["c"] - DEFAULT_ANSWER_TOKENS
+    none = Fleet()
+    asked(none, "failover", provider("a", **limited))
+    plain = none.tokens["a"] - DEFAULT_ANSWER_TOKENS
     assert fleet.tokens["a"] == 2 * plain + 1000
     assert fleet.tokens["b"] == pytest.approx(plain / 2 + 10, abs=1)
+    assert fleet.tokens["c"] == pytest.approx(1.25 * plain + 505, abs=1)  # as those two together
     assert fleet.tokens["d"] == 0  # nobody asks
 
 
@@ -74,7 +81,11 @@ def test_the_cheapest_is_who_costs_least_by_what_its_answers_have_taught() -> No
     a, b = provider("a", cost_per_1k_tokens=0.01), provider("b", cost_per_1k_tokens=0.012)
     assert asked(Fleet(), "cost_optimized", a, b) == ["a", "b"]
     assert asked(Fleet(a=TWICE, b=HALF), "cost_optimized", a, b) == ["b", "a"]
-    assert asked(Fleet(a=TWICE), "cost_optimized", a, b) == ["b", "a"]
+    assert asked(Fleet(a=TWICE), "cost_optimized", a, b) == [
+        "a",
+        "b",
+    ]  # who has taught nothing is like the others
+    assert asked(Fleet(b=TWICE), "cost_optimized", a, b) == ["a", "b"]
     bounded = Fleet(a=Learned(60, 100, 100, 1000), b=Learned(60, 100, 100, 900))
     assert asked(bounded, "cost_optimized", a, b, body=', "max_tokens": 10') == ["a", "b"]
 

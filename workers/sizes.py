@@ -1,0 +1,30 @@
+"""How many tokens a request is expected to take, at each provider by what its own answers have taught. Pure."""
+
+from collections.abc import Mapping
+
+from shared.catalogue import Provider
+from shared.tokens import Expected, Learned, Measured, expect, told_apart
+
+
+class Sizes:
+    """Of one request, for one model."""
+
+    def __init__(self, measured: Measured, known: Mapping[str, Learned]) -> None:
+        """`known`: of the providers that may serve it, by id."""
+        self._measured = measured
+        self._learned, self._together = told_apart(known)
+
+    def at(self, provider: Provider) -> Expected:
+        return expect(self._measured, self._learned[provider.id])
+
+    @property
+    def anywhere(self) -> Expected:
+        """Wherever it goes."""
+        return expect(self._measured, self._together)
+
+    def limited(self, provider: Provider) -> int:
+        """Tokens in and out; 0 where the provider has no limit for them."""
+        if provider.limits.tpm is None:
+            return 0
+        expected = self.at(provider)
+        return expected.input_tokens + expected.output_tokens
