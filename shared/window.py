@@ -48,10 +48,13 @@ def is_full(w: Window | None, in_flight: int) -> bool:
 
 
 def cut(w: Window | None, *, at: float, in_flight: int, latency_s: float) -> Window:
-    """After a 429 or a timeout; at most once in a mean latency, since those that were called before the cut end until then."""
+    """After a 429 or a timeout; at most once in a mean latency, since those that were called before the cut end until then.
+
+    `latency_s` is 0 before the first answer ever: a fleet that begins with a burst is refused many times before it.
+    """
     if w is None:
         return Window(cut_at=at)
-    if at - w.cut_at < max(latency_s, LEAST_S):
+    if at - w.cut_at < max(latency_s or RECENTLY_S, LEAST_S):
         return w
     base = min(w.size, in_flight) if w.size else in_flight
     return msgspec.structs.replace(w, size=max(1.0, base * CUT), cut_at=at)

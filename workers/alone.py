@@ -12,11 +12,12 @@ from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
 from shared.gate import Ask, Block, Candidate, Exchanged, Flight, Report
-from shared.limits import Limit, Limits
+from shared.limits import Limit, Limits, limits_calls
 from shared.logs import get_logger
 from shared.memory_gate import MemoryGate
 from shared.permits import Permit, permit_of
 from shared.reasons import Reason
+from shared.window import scope_of
 
 PACE_S = 10.0
 """What was granted of a rate fades away in about this time."""
@@ -48,7 +49,8 @@ class _Paces:
 class Alone:
     """Begins where an exchange fails, and ends with the next that does not.
 
-    Of limits it allows what this worker had when it began: so many calls at a time, rates as fast as of late, and no money.
+    Of limits, and of a window, it allows what this worker had when it began: so many calls at a time, rates as fast as of late,
+    and no money.
     """
 
     def __init__(self) -> None:
@@ -56,12 +58,16 @@ class Alone:
         self._gate: MemoryGate | None = None
         self._blocks: dict[tuple[str, str], Block] = {}
         self._generations: dict[str, int] = {}
+        self._windows: dict[str, frozenset[str]] = {}
         self._paces = _Paces()
         self._had: Mapping[str, int] = {}
         self._serials = itertools.count(1)
 
-    def know(self, told: Exchanged) -> None:
-        """What an exchange has shown."""
+    def know(self, told: Exchanged, *, adaptive: bool) -> None:
+        """What an exchange has shown. `adaptive`: whether windows count."""
+        for provider, condition in told.conditions:
+            sized = (target for target, w in condition.windows.items() if w.size)
+            self._windows[provider] = frozenset(sized if adaptive else ())
         if not told.changes and all(not v.blocks for v in told.verdicts):
             return
         with self._lock:
@@ -115,7 +121,9 @@ class Alone:
             if not free or self._gate is None:
                 return blocks or tuple(Block(c.provider, Reason.STORE_AWAY, now) for c in ask.candidates)
             candidates = (
-                msgspec.structs.replace(ask.candidates[n], limits=self._cautious(ask.candidates[n].limits))
+                msgspec.structs.replace(
+                    ask.candidates[n], limits=self._cautious(self._limits_of(ask.candidates[n]))
+                )
                 for n in free
             )
             asked = Ask(ask.permit, tuple(candidates), self._cautious(ask.limits))
@@ -136,6 +144,13 @@ class Alone:
             given = msgspec.structs.replace(given, limits=_untaken(given.limits))
             return Permit(found.id, chosen, given, generation, found.probe, _untaken(ask.limits))
         return (*blocks, *found)
+
+    def _limits_of(self, candidate: Candidate) -> Limits | None:
+        """Its own, and its window as one of them."""
+        own = candidate.limits
+        if limits_calls(own) or candidate.target not in self._windows.get(candidate.provider, ()):
+            return own
+        return (*(own or ()), Limit(scope_of(candidate.target), "concurrency", 1.0, 0.0))
 
     def _cautious(self, limits: Limits | None) -> Limits | None:
         return None if limits is None else tuple(self._share(limit) for limit in limits)

@@ -268,7 +268,7 @@ class Gatekeeper:
         self._silent_since = None
         self._alone.end()
         self._offset = told.now - time.time()
-        self._alone.know(told)
+        self._alone.know(told, adaptive=self._adaptive())
         if told.conditions:
             self._learned(dict(told.conditions))
         return told

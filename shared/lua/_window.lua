@@ -28,7 +28,8 @@ end
 
 local function cut(w, at, n, latency_s)
   if not w then return { cut_at = at, size = 0, best_s = 0 } end
-  if at - w.cut_at < math.max(latency_s, A.window_least_s) then return w end
+  local usual_s = latency_s > 0 and latency_s or A.window_recently_s
+  if at - w.cut_at < math.max(usual_s, A.window_least_s) then return w end
   local base = w.size > 0 and math.min(w.size, n) or n
   return { size = math.max(1, base * A.window_cut), cut_at = at, best_s = w.best_s }
 end

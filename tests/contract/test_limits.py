@@ -272,6 +272,17 @@ def test_a_fleet_narrows_its_window_after_429s_and_goes_on(fleet: Fleet) -> None
     assert fleet.ask(PLAIN, held={"w:a": 3}, sender="one").choice == 0  # not adaptive
 
 
+def test_a_burst_that_is_refused_before_the_first_answer_narrows_the_window_once_a_second(
+    fleet: Fleet,
+) -> None:
+    limited = Report("x", PLAIN, 0, "limited", "rate_limited")
+    for wait_s in (0.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3):
+        fleet.timed.pass_time(wait_s)
+        fleet.exchange(reports=(limited,), sender="one", held={"w:a": 99}, adaptive=True)
+    window = fleet.timed.gate.look(["a"])[1][0].condition.windows["a"]
+    assert window.size == pytest.approx(70.0)
+
+
 def test_a_429_cools_down_where_nobody_is_answered(fleet: Fleet) -> None:
     fleet.exchange(reports=(Report("x", PLAIN, 0, "limited"),), adaptive=True)
     verdict = fleet.ask(PLAIN, adaptive=True)

@@ -10,12 +10,14 @@ from support.waiting import wait_for
 from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.clock import SystemClock
+from shared.condition import Condition
 from shared.errors import StoreUnavailableError
 from shared.gate import Ask, Block, Candidate, Change, Exchanged, Report
 from shared.limits import Limit
 from shared.memory_gate import MemoryGate
 from shared.permits import Ending, Permit
 from shared.reasons import Reason
+from shared.window import Window
 from workers import gatekeeper
 from workers.gatekeeper import Gatekeeper
 
@@ -224,6 +226,28 @@ def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
     server.away = False
     wait_for(lambda: server.condition("a").calls == 1, 5, "the report")
     assert keeper.held() == {"p:a": 2}
+
+
+def test_while_redis_is_away_a_window_is_no_wider_than_what_this_worker_had(server: Server) -> None:
+    adaptive = True
+    keeper = Gatekeeper(server, Breaker, "w1", adaptive=lambda: adaptive)
+    keeper.start(lambda _: None)
+    first = granted(keeper.acquire([A]))
+    server._conditions["a"] = Condition(windows={"a": Window(cut_at=0.0, size=3.0)})
+    keeper.settle(first, ANSWERED)  # and what this changes is told
+    wait_for(lambda: server.condition("a").calls == 1, 5, "the report")
+    for _ in range(2):
+        granted(keeper.acquire([A]))
+    server.away = True
+    assert refused(keeper.acquire([A])) == [Reason.LIMIT_REACHED]
+    granted(keeper.acquire([B]))
+    server.away, adaptive = False, False
+    granted(keeper.acquire([A]))
+    keeper.settle(granted(keeper.acquire([A])), ANSWERED)
+    wait_for(lambda: server.condition("a").calls == 2, 5, "the report")
+    server.away = True
+    granted(keeper.acquire([A]))
+    keeper.stop()
 
 
 def _money() -> Limit:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.simulator.behaviour import LONGEST_S, Behaviour, Rule
-from workers.simulator.decide import Decision, Facts, Kind, decide, draw
+from workers.simulator.decide import Decision, Facts, Kind, decide, draw, slowed
 from workers.simulator.refusals import refuse
 
 RATES = ("error_rate", "drop_rate", "hang_rate", "malformed_rate")
@@ -197,3 +197,10 @@ def test_drawn_errors_that_ask_for_patience_say_for_how_long() -> None:
     plain = decide(Behaviour(error_rate=1, error_statuses=(500,), retry_after_s=2.5), 0, fact()).refusal
     assert plain is not None
     assert plain.headers == ()
+
+
+@pytest.mark.parametrize(("in_flight", "times"), [(1, 1), (10, 1), (11, 1.1), (30, 3)])
+def test_above_its_capacity_a_call_takes_longer_in_proportion(in_flight: int, times: float) -> None:
+    decision = Decision(Kind.ANSWER, latency_s=0.5)
+    assert slowed(decision, 10, in_flight).latency_s == pytest.approx(0.5 * times)
+    assert slowed(decision, None, in_flight) is decision

@@ -28,6 +28,13 @@ def test_the_first_error_only_begins_to_count_and_the_next_cuts_what_is_in_fligh
     assert third.size == pytest.approx(100 * CUT * CUT)
 
 
+def test_a_burst_before_the_first_answer_ever_cuts_once_a_second() -> None:
+    w = cut(None, at=10.0, in_flight=100, latency_s=0.0)
+    for n in range(1, 21):
+        w = cut(w, at=10.0 + n / 10, in_flight=100, latency_s=0.0)
+    assert w.size == pytest.approx(100 * CUT * CUT)
+
+
 def test_one_call_at_a_time_always_may() -> None:
     least = cut(Window(cut_at=0.0, size=1.0), at=10.0, in_flight=1, latency_s=1.0)
     assert least.size == 1.0

@@ -71,6 +71,12 @@ Spread = Annotated[str | None, _option(_PACE, "Its standard deviation. Default: 
 Rpm = Annotated[str | None, _option(_LIMITS, "Requests per minute; 429 above.", metavar="NUMBER")]
 Tpm = Annotated[str | None, _option(_LIMITS, "Tokens per minute; 429 above.", metavar="NUMBER")]
 Concurrency = Annotated[str | None, _option(_LIMITS, "Calls at once; 429 above.", metavar="NUMBER")]
+Capacity = Annotated[
+    str | None,
+    _option(
+        _LIMITS, "Calls at once at full speed; above, each takes longer in proportion.", metavar="NUMBER"
+    ),
+]
 Models = Annotated[
     str | None,
     _option(_LIMITS, "Known models, joined by commas; others get 404. Default: any.", metavar="NAMES"),
@@ -132,6 +138,7 @@ def simulate(  # noqa: PLR0913, PLR0917  each is an option of the command line
     rpm: Rpm = None,
     tpm: Tpm = None,
     concurrency: Concurrency = None,
+    capacity: Capacity = None,
     models: Models = None,
     error_rate: ErrorRate = None,
     error_statuses: Statuses = None,

@@ -72,6 +72,8 @@ class Behaviour(_Record):
     rpm: Limit | None = None
     tpm: Limit | None = None
     concurrency: Limit | None = None
+    capacity: Limit | None = None
+    """Calls at once that are answered as fast as one alone; with n times as many each takes n times as long. None: any."""
     error_rate: Rate = 0.0
     error_statuses: tuple[ErrorStatus, ...] = (500, 503)
     drop_rate: Rate = 0.0

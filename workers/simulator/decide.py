@@ -148,6 +148,14 @@ def _answer(behaviour: Behaviour, call: Facts, drawn: Draws, kind: Kind, latency
     return Decision(kind, None, latency_s, tokens, cut, limited=True, key=drawn.key)
 
 
+def slowed(decision: Decision, capacity: int | None, in_flight: int) -> Decision:
+    """As one of `in_flight` calls, itself included: above `capacity` they share what it does in a second."""
+    if capacity is None or in_flight <= capacity:
+        return decision
+    latency_s = min(decision.latency_s * in_flight / capacity, LONGEST_S)
+    return msgspec.structs.replace(decision, latency_s=latency_s)
+
+
 def latency(behaviour: Behaviour, u: float) -> float:
     """Seconds before the first token: lognormal through median and 95th percentile."""
     if behaviour.latency_p95_s is None:

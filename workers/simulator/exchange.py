@@ -9,7 +9,7 @@ from workers.simulator.asgi import Connection, Headers, Receive, Scope, Send, Wo
 from workers.simulator.asked import Asked
 from workers.simulator.behaviour import OK
 from workers.simulator.counts import Counts, counted
-from workers.simulator.decide import Decision, Facts, Kind, decide, in_outage
+from workers.simulator.decide import Decision, Facts, Kind, decide, in_outage, slowed
 from workers.simulator.personas import Counters, Persona
 from workers.simulator.refusals import Refusal, ended_hang, of_status
 from workers.simulator.witness import PROMPT_CHARS, Call, Witness, fingerprint, unix_now
@@ -115,14 +115,22 @@ class Exchange:
         if behaviour.api_key is not None and not self._has_key(behaviour.api_key):
             return in_outage(behaviour) or Decision(Kind.REFUSE, of_status(401))
         decision = decide(behaviour, self._house.seed, self._facts)
-        limits = self._persona.limits
-        if limits is None or not decision.limited:
+        if not decision.limited:
             return decision
+        refusal = self._refusal(decision, now)
+        if refusal is not None:
+            return Decision(Kind.REFUSE, refusal)
+        return slowed(decision, behaviour.capacity, self._counters.in_flight + 1)
+
+    def _refusal(self, decision: Decision, now: float) -> Refusal | None:
+        """What the limits say to a call that has to pass them."""
+        limits = self._persona.limits
+        if limits is None:
+            return None
         asked = self._asked
         most = decision.completion_tokens if asked.max_tokens is None else asked.max_tokens
         tokens = asked.prompt_tokens + most * asked.choices
-        refusal = limits.refusal(asked.model, tokens, self._counters.in_flight, now)
-        return decision if refusal is None else Decision(Kind.REFUSE, refusal)
+        return limits.refusal(asked.model, tokens, self._counters.in_flight, now)
 
     async def _wait(self, decision: Decision) -> Decision | None:
         """What to answer when the time has come; None where nobody is there any more to answer to."""
