@@ -44,12 +44,19 @@ def submit(client: OpenAI, rows: list[dict[str, Any]] | bytes, window: str = "24
     )
 
 
-def wait_for_end(client: OpenAI, batch_id: str, timeout_s: float = 60.0) -> Batch:
+def wait_for_end(client: OpenAI, batch_id: str, timeout_s: float = 60.0, *, every_s: float = 0.02) -> Batch:
+    """`every_s`: asked so often; the SDK's own work is felt on a small machine."""
+
     def ended() -> Batch | None:
         batch = client.batches.retrieve(batch_id)
         return batch if batch.status in TERMINAL else None
 
-    found = wait_for(ended, timeout_s, f"batch {batch_id} to end (last: {client.batches.retrieve(batch_id)})")
+    found = wait_for(
+        ended,
+        timeout_s,
+        f"batch {batch_id} to end (last: {client.batches.retrieve(batch_id)})",
+        every_s=every_s,
+    )
     assert found is not None
     return found
 
