@@ -17,7 +17,18 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
-from bench import acceptance, flames, gate, interactive, lone, provider, routing, scaling, throughput
+from bench import (
+    acceptance,
+    adaptive,
+    flames,
+    gate,
+    interactive,
+    lone,
+    provider,
+    routing,
+    scaling,
+    throughput,
+)
 from bench.report import Finding, markdown, put, show, write_json
 from bench.section import Size
 from bench.tools import ROOT, ensure_tools
@@ -38,6 +49,7 @@ SECTIONS: dict[str, Callable[[Size], Finding]] = {
     "routing": routing.run,
     "gate": gate.run,
     "provider": provider.run,
+    "adaptive": adaptive.run,
     "flames": flames.run,
 }
 NEED_TOOLS = {"batch", "batch-50ms", "flames"}

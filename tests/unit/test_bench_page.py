@@ -1,8 +1,12 @@
-"""What the bench writes into the documentation: pages with markers, tables, flame graphs made small."""
+"""What the bench writes into the documentation: pages with markers, tables, flame graphs made small, a picture drawn."""
+
+from xml.etree import ElementTree as ET
 
 import pytest
+from bench.plot import picture
 from bench.report import Budget, Finding, markdown, put
 from bench.svg import shrunk, top
+from support.adaptive import Run, Second, by_second
 
 PAGE = "# Page\n<!-- bench: a -->\nold\n<!-- end -->\nbetween\n<!-- bench: b -->\nstays\n<!-- end -->\n"
 
@@ -55,3 +59,27 @@ def test_the_projects_own_functions_stand_on_top() -> None:
         + _frame("&lt;lambda&gt; (api/app.py)", 70)
     )
     assert top(svg) == ["`<lambda> (api/app.py)` 70 %", "`call (workers/transport.py)` 61 %"]
+
+
+def test_a_second_counts_calls_by_the_time_that_they_take() -> None:
+    calls = [
+        {"received_at": 10.0, "ended_at": 11.5, "status": 200},
+        {"received_at": 10.5, "ended_at": 11.0, "status": 200},
+        {"received_at": 11.2, "ended_at": 11.2, "status": 429},
+    ]
+    assert by_second(calls) == [Second(1.5, 0, 0), Second(0.5, 2, 1)]
+
+
+def test_the_picture_has_a_point_for_each_second_and_a_bar_for_each_with_429s() -> None:
+    seconds = [Second(30.0, 10, 12), Second(12.0, 10, 0), Second(13.0, 11, 1)]
+    svg = ET.fromstring(picture([Run(12, 31, 0, seconds), Run(40, 31, 0, seconds)]))  # noqa: S314  our own
+    lines, bars = (svg.findall(f"{{*}}{what}[@class='{kind}']") for what, kind in _DRAWN)
+    assert [len(line.attrib["points"].split()) for line in lines] == [3, 3]
+    assert len(bars) == 4
+    high = float(svg.attrib["viewBox"].split()[3])
+    assert all(
+        0 <= float(point.split(",")[1]) <= high for line in lines for point in line.attrib["points"].split()
+    )
+
+
+_DRAWN = (("polyline", "calls"), ("rect", "refused"))
