@@ -75,9 +75,9 @@ def options_of(
     strategy = strategy_of(catalogue.routing, name)
     own = name in catalogue.routing.strategies
     dear = own or name == "cost_optimized"
-    by_size = dear or name == "least_latency"
-    sized = by_size or catalogue.goes_by_size or bool(purses)
-    measured = measure(request.body) if sized else None  # counting is not free
+    paced = own or name == "least_latency"
+    counts = dear or paced or catalogue.goes_by_size or bool(purses)
+    measured = measure(request.body) if counts else None  # counting is not free
     whole = _appraised(about, request, catalogue, measured)
     allowed = None if asked.providers is None else frozenset(asked.providers)
     now = fleet.now()
@@ -92,7 +92,7 @@ def options_of(
         named = {
             p.id: fleet.candidate(p, model, endpoint, tokens.get(p.id, 0), money.get(p.id, ())) for p in fit
         }
-        job = _sized(job, sizes.anywhere) if sizes and by_size else job
+        job = _sized(job, sizes.anywhere) if sizes and paced else job
         price = _price(sizes, model, fit) if sizes and dear else _unpriced
         views = fleet.seen(named.values(), price) if len(fit) > 1 else {}
         ranked = ordered(strategy, job, fit, views, now)

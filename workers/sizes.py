@@ -1,9 +1,10 @@
 """How many tokens a request is expected to take, at each provider by what its own answers have taught. Pure."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from shared.catalogue import Provider
-from shared.tokens import Expected, Learned, Measured, expect, told_apart
+from shared.tokens import Expected, Learned, Measured, expect, together
 
 
 class Sizes:
@@ -12,15 +13,17 @@ class Sizes:
     def __init__(self, measured: Measured, known: Mapping[str, Learned]) -> None:
         """`known`: of the providers that may serve it, by id."""
         self._measured = measured
-        self._learned, self._together = told_apart(known)
+        self._known = known
 
     def at(self, provider: Provider) -> Expected:
-        return expect(self._measured, self._learned[provider.id])
+        """Who has taught nothing yet is taken to be like the others: by the plain guess he might look dearer, and never be asked."""
+        own = self._known[provider.id]
+        return expect(self._measured, own) if own.calls else self.anywhere
 
-    @property
+    @cached_property
     def anywhere(self) -> Expected:
         """Wherever it goes."""
-        return expect(self._measured, self._together)
+        return expect(self._measured, together(self._known.values()))
 
     def limited(self, provider: Provider) -> int:
         """Tokens in and out; 0 where the provider has no limit for them."""

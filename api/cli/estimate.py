@@ -11,7 +11,7 @@ from shared.jobs import Fault, Usage
 from shared.lines import checked_lines, read_request
 from shared.offer import AnyOffer, CatalogueOffer
 from shared.prices import tariff_of
-from shared.tokens import Expected, Learned, Measured, expect, measure, told_apart
+from shared.tokens import Expected, Learned, Measured, expect, measure, together
 
 
 @dataclass
@@ -113,9 +113,11 @@ class Estimate:
 
     def _learn(self, model: str) -> None:
         shares = self._who(model)
-        known = {share.provider.id: self.experience.of(share.provider, model) for share in shares}
-        learned, self.learned[model] = told_apart(known)
-        self._learned[model] = [(share, learned[share.provider.id]) for share in shares]
+        known = [self.experience.of(share.provider, model) for share in shares]
+        whole = self.learned[model] = together(known)
+        self._learned[model] = [
+            (share, own if own.calls else whole) for share, own in zip(shares, known, strict=True)
+        ]
 
     def _who(self, model: str) -> list[Share]:
         """The providers that serve a model."""

@@ -30,14 +30,19 @@ def experience_of(server: str, raw: Mapping[str, Any]) -> Experience:
     for provider in _objects(raw.get("data")):
         entries = found.setdefault(str(provider.get("id")), {})
         for told in _objects(provider.get("tokens")):
-            answers, ratio, output_tokens = (told.get(n) for n in ("answers", "ratio", "output_tokens"))
-            if (
-                isinstance(answers, int)
-                and isinstance(ratio, int | float)
-                and isinstance(output_tokens, int | float)
-            ):
-                entries[str(told.get("model"))] = Learned(answers, 1.0, float(ratio), float(output_tokens))
+            answers, ratio, output_tokens = (
+                _number(told.get(n)) for n in ("answers", "ratio", "output_tokens")
+            )
+            entries[str(told.get("model"))] = Learned(int(answers), 1.0, ratio, output_tokens)
     return Experience(server, "", found)
+
+
+def _number(found: Any) -> float:
+    """0 for what is none; a ratio of 0 corrects nothing, and 0 answers have taught nothing."""
+    return float(found) if isinstance(found, int | float) and 0 <= found < _MOST else 0.0
+
+
+_MOST = 1e12
 
 
 def _objects(found: Any) -> list[Mapping[str, Any]]:

@@ -37,7 +37,7 @@ ESTIMATE_CODES = (
     "Exit codes: 0 the estimate is made; 1 there is no providers file, or a faulty one; 2 wrong usage;"
     " 3 the file is no batch."
 )
-"""For the help of the one that asks no server."""
+"""For the help of the one that needs no server."""
 
 
 def exit_of(batch: BatchView) -> Exit:

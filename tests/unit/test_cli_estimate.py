@@ -1,6 +1,7 @@
 """`llm-edge batch estimate` as a user calls it, and the arithmetic behind it."""
 
 import json
+import math
 import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
@@ -179,7 +180,7 @@ def test_what_is_learned_of_one_model_or_at_one_provider_only(edge: Edge) -> Non
     [
         (told(), "has had no answers to go by"),
         (
-            told({"id": "openai", "tokens": [{"model": "mini", "answers": "many"}, 7]}),
+            told({"id": "openai", "tokens": [{"model": "mini", "answers": "many", "ratio": math.nan}, 7]}),
             "has had no answers to go by",
         ),
         (Answer(body=b'{"data": 3}'), "has had no answers to go by"),

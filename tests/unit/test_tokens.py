@@ -23,7 +23,7 @@ from shared.tokens import (
     json_tokens,
     measure,
     text_tokens,
-    told_apart,
+    together,
 )
 from workers.simulator.asked import Asked, read_chat
 
@@ -183,13 +183,11 @@ def test_a_model_is_learnt_from_its_answers() -> None:
     assert found.output_tokens == 60
 
 
-def test_several_providers_together_and_one_that_has_taught_nothing() -> None:
-    known = {"a": Learned(10, 100, 150, 20), "b": Learned(30, 200, 200, 40), "c": Learned()}
-    learned, whole = told_apart(known)
-    assert whole == Learned(40, 175, 187.5, 35)
-    assert learned == {"a": known["a"], "b": known["b"], "c": whole}
-    assert told_apart({"a": Learned()}) == ({"a": Learned()}, Learned())
-    often = told_apart({"a": Learned(10**6, 100, 100, 10), "b": Learned(50, 100, 100, 30)})[1]
+def test_several_providers_together() -> None:
+    several = [Learned(10, 100, 150, 20), Learned(30, 200, 200, 40), Learned()]
+    assert together(several) == Learned(40, 175, 187.5, 35)
+    assert together([Learned()]) == together([]) == Learned()
+    often = together([Learned(10**6, 100, 100, 10), Learned(50, 100, 100, 30)])
     assert often.output_tokens == 20  # each average rests on the last 50
 
 
