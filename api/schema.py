@@ -333,8 +333,10 @@ def parse(model: type[M], raw: Any) -> M:
         return model.model_validate(raw)
     except ValidationError as exc:
         fault = exc.errors(include_url=False)[0]
-        param = ".".join(str(part) for part in fault["loc"]) or None
+        param = ".".join(str(part)[:100] for part in fault["loc"]) or None
         message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "model_type":
+            message = "must be an object"
         if fault["type"] == "missing":
             raise RequestError(
                 f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"

@@ -32,7 +32,7 @@ class _Body(msgspec.Struct):
     stream: bool | None = None
     messages: list[msgspec.Raw] | None = None
     prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    routing: RoutingAsked | None = None
+    routing: RoutingAsked | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Offer(Protocol):
@@ -262,7 +262,7 @@ def check_body(raw: bytes | msgspec.Raw, endpoint: str, offer: Offer) -> str | F
 
 
 def _unserved(body: _Body, offer: Offer) -> Fault | None:
-    if body.routing is not None and (found := offer.wrong(body.routing, body.model)):
+    if body.routing and (found := offer.wrong(body.routing, body.model)):
         return Fault(code="invalid_routing", param=found.param, message=found.message)
     if offer.serves(body.model) or (body.routing and body.routing.models):
         return None
@@ -301,10 +301,10 @@ def read_body(body: bytes) -> Request:
 
 def _request(custom_id: str | None, raw: bytes) -> Request:
     body = _body.decode(raw)
-    if body.routing is None and b'"routing"' not in raw:
+    if body.routing is msgspec.UNSET:
         return Request(custom_id, body.model, raw)
     fields = _object.decode(raw)
-    fields.pop("routing", None)
+    del fields["routing"]
     return Request(custom_id, body.model, _encode(fields), body.routing)
 
 

@@ -25,6 +25,10 @@ from workers.strategies.records import RoutedJob, View
 _body = msgspec.json.Decoder(dict[str, Any])
 
 
+MOST_OPTIONS = 100
+"""The gate looks at all of them in one script: the models that a request names besides its own are asked for as far as this goes."""
+
+
 class Option(NamedTuple):
     """A provider, what the gate is to know of it, and the model that it would be asked for."""
 
@@ -83,6 +87,8 @@ def options_of(
     now = fleet.now()
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
+        if len(found) >= MOST_OPTIONS:
+            break
         job = msgspec.structs.replace(whole, model=model, allowed=allowed)
         fit, _ = eligible(job, catalogue.providers)
         money = _reserved(measured, model, fit, purses, len(request.body)) if measured and purses else {}

@@ -1,4 +1,6 @@
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from support.routes import NOW, ids, provider
 from shared.catalogue import Provider, Routing
 from shared.errors import ConfigError
 from workers.routing import rank
-from workers.strategies import STRATEGIES
+from workers.strategies import STRATEGIES, custom
 from workers.strategies.custom import Guarded, load, load_strategies, strategy_of
 from workers.strategies.records import RoutedJob, View
 
@@ -114,6 +116,10 @@ def test_the_slow_return_is_as_long_as_the_file_says() -> None:
         (iter([ABC[2]]), "cab"),
         (None, "abc"),
         (["a"], "abc"),
+        (itertools.repeat(ABC[1]), "bac"),
+        ([SimpleNamespace(id=1), SimpleNamespace(id="b")], "bac"),
+        ([SimpleNamespace(id=[])], "abc"),
+        (5, "abc"),
     ],
 )
 def test_whatever_it_answers_each_provider_is_there_once(answer: Any, order: str) -> None:
@@ -121,15 +127,36 @@ def test_whatever_it_answers_each_provider_is_there_once(answer: Any, order: str
     assert "".join(ids(guarded(RoutedJob("m"), ABC, {}, NOW))) == order
 
 
-def test_one_that_raises_loses_no_job_and_is_told_once() -> None:
+@pytest.mark.parametrize("exc", [ZeroDivisionError, RecursionError, SystemExit, GeneratorExit])
+def test_one_that_raises_loses_no_job_and_is_told_once(exc: type[BaseException]) -> None:
     def rank_badly(*_: object) -> list[Provider]:
-        raise ZeroDivisionError
+        raise exc
 
     guarded = Guarded("own:rank", rank_badly)
     with capture_logs() as told:
         for turn in range(3):
             assert ids(guarded(RoutedJob("m", turn), ABC, {}, NOW)) == ["a", "b", "c"]
     assert [(entry["event"], entry["strategy"]) for entry in told] == [("strategy_raised", "own:rank")]
+
+
+def test_one_that_is_slow_is_told_once_and_rests_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custom, "SLOW_S", -1.0)
+    guarded = Guarded("own:rank", lambda _, providers, *__: reversed(providers))
+    with capture_logs() as told:
+        orders = ["".join(ids(guarded(RoutedJob("m", turn), ABC, {}, NOW))) for turn in range(3)]
+        monkeypatch.setattr(guarded, "_rests_until", 0.0)
+        orders.append("".join(ids(guarded(RoutedJob("m"), ABC, {}, NOW))))
+    assert orders == ["cba", "abc", "abc", "cba"]
+    assert [entry["event"] for entry in told] == ["strategy_slow"]
+
+
+def test_a_module_that_ends_the_process_is_a_fault_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_that_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="SystemExit: 3"):
+        load("own_that_exits:rank")
 
 
 def test_the_one_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,19 @@
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.blind_fleet import BlindFleet
 
 from shared.catalogue import Catalogue, Provider, Routing
 from shared.jobs import Fault
 from shared.lines import ENDPOINTS, Request, check_body, read_body
 from shared.offer import CatalogueOffer
-from shared.routing_asked import NOTHING_ASKED, RoutingAsked, wrong
-from workers.options import options_of, without
+from shared.routing_asked import MOST_NAMES, NOTHING_ASKED, RoutingAsked, wrong
+from workers.options import MOST_OPTIONS, options_of, without
 from workers.strategies.records import RoutedJob
 
 CHAT = ENDPOINTS[0]
@@ -78,10 +81,52 @@ def test_what_can_be_done_passes_and_is_not_sent_on(routing: dict[str, object]) 
     assert found.routing is not None
 
 
-def test_a_null_is_nothing_asked_and_is_not_sent_on_either() -> None:
-    raw = body().replace(b"{}", b"null")
+@pytest.mark.parametrize("name", [b"routing", b"\\u0072outing", b"routin\\u0067"])
+def test_a_null_is_nothing_asked_and_is_not_sent_on_either(name: bytes) -> None:
+    raw = body().replace(b"{}", b"null").replace(b"routing", name)
     assert check_body(raw, CHAT, CatalogueOffer(FLEET)) == "m"
-    assert b"routing" not in read_body(raw).body
+    assert "routing" not in json.loads(read_body(raw).body)
+
+
+NAME = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=5),
+    st.sampled_from(["a", "m", "failover", "x" * 70_000, "\x00", "../a", "\ud800", "__import__"]),
+)
+VALUE = st.one_of(NAME, st.lists(NAME, max_size=3), st.dictionaries(st.text(max_size=3), NAME, max_size=2))
+
+
+@given(
+    st.one_of(
+        VALUE,
+        st.dictionaries(
+            st.sampled_from(["strategy", "providers", "models", "x", "\ud800"]), VALUE, max_size=4
+        ),
+    )
+)
+def test_whatever_stands_there_is_a_fault_or_leads_to_providers_of_the_file(routing: Any) -> None:
+    raw = json.dumps({"model": "m", "messages": ["hi"], "routing": routing}).encode()
+    found = check_body(raw, CHAT, CatalogueOffer(FLEET))
+    if isinstance(found, Fault):
+        assert found.code in {"invalid_request", "invalid_routing"}
+        assert len(found.message.encode()) < 2000
+        return
+    request = read_body(raw)
+    assert "routing" not in json.loads(request.body)
+    options = options_of(request, None, RoutedJob("m"), endpoint=CHAT, catalogue=FLEET, fleet=BlindFleet())
+    assert {option.provider.id for option in options} <= {"a", "b", "c"}
+    assert options
+
+
+def test_however_many_models_it_names_the_gate_is_asked_about_so_many_options_at_most() -> None:
+    any_model = Catalogue(providers=tuple(provider(f"p{n}", "*") for n in range(30)))
+    asked = RoutingAsked(models=tuple(f"m{n}" for n in range(MOST_NAMES)))
+    request = Request("c", "m", b'{"model": "m", "messages": []}', asked)
+    found = options_of(request, None, RoutedJob("m"), endpoint=CHAT, catalogue=any_model, fleet=BlindFleet())
+    assert len({option.provider.id for option in found if option.model == "m"}) == 30
+    assert len(found) < MOST_OPTIONS + 30
 
 
 def test_the_text_of_a_prompt_is_left_alone() -> None:

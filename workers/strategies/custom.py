@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 from shared.catalogue import Provider, Routing
@@ -12,6 +14,10 @@ from shared.logs import get_logger
 from workers.strategies import STRATEGIES
 from workers.strategies.failover import failover
 from workers.strategies.records import RoutedJob, Strategy, View
+
+SLOW_S = 1.0
+REST_S = 60.0
+"""A strategy that took longer than SLOW_S is not asked for so long: the worker's calls would all wait for it."""
 
 _log = get_logger(__name__)
 
@@ -45,7 +51,7 @@ def load(path: str) -> Strategy:
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         what = f"{type(exc).__name__}: {exc}"
         hint = "install it where the workers run, or put its folder on PYTHONPATH"
         raise ConfigError([f"{path}: {module_name} cannot be imported ({what}); {hint}"]) from exc
@@ -74,27 +80,42 @@ def _unfit(function: object) -> str | None:
 
 
 class Guarded:
-    """A user's strategy whose mistakes lose no job: whom it forgets comes last, and where it raises, failover decides."""
+    """A user's strategy whose mistakes lose no job: whom it forgets comes last, and where it raises or is slow, failover decides."""
 
     def __init__(self, path: str, function: Callable[..., Any]) -> None:
         self.path = path
         self._function = function
         self._told: set[str] = set()
+        self._rests_until = 0.0
 
     def __call__(
         self, job: RoutedJob, providers: Sequence[Provider], views: Mapping[str, View], now: float
     ) -> list[Provider]:
+        began = time.monotonic()
+        if began < self._rests_until:
+            return failover(job, providers, views, now)
         try:
-            order = [p.id for p in self._function(job, tuple(providers), views, now)]
-        except Exception as exc:  # noqa: BLE001  an edge: somebody else's code
+            return self._ordered(job, tuple(providers), views, now)
+        except BaseException as exc:  # noqa: BLE001  an edge: somebody else's code, whose sys.exit() would end a caller's thread
             self._tell("strategy_raised", exc)
             return failover(job, providers, views, now)
-        if sorted(order) != sorted(p.id for p in providers):
-            self._tell("strategy_incomplete", None)
+        finally:
+            ended = time.monotonic()
+            if ended - began > SLOW_S:
+                self._rests_until = ended + REST_S
+                self._tell("strategy_slow", None)
+
+    def _ordered(
+        self, job: RoutedJob, providers: tuple[Provider, ...], views: Mapping[str, View], now: float
+    ) -> list[Provider]:
         known = {p.id: p for p in providers}
+        given = self._function(job, providers, views, now)
+        order = [p.id for p in islice(given, 2 * len(known))]  # what it gives may have no end
+        if len(order) != len(known) or set(order) != set(known):
+            self._tell("strategy_incomplete", None)
         return [known[name] for name in dict.fromkeys([*order, *known]) if name in known]
 
-    def _tell(self, event: str, exc: Exception | None) -> None:
+    def _tell(self, event: str, exc: BaseException | None) -> None:
         """Once for each kind of mistake: it would be said for every job."""
         kind = f"{event} {type(exc).__name__}"
         if kind not in self._told:
