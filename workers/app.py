@@ -11,6 +11,7 @@ from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
 from shared.redis_access import check_access
 from workers.bootsteps import BufferedEvents, SweepUnacked
+from workers.broker_connection import Amqp
 from workers.hint_qos import install as install_hint_qos
 from workers.runtime import Runtime
 from workers.tasks import register
@@ -105,7 +106,7 @@ def _logging(**_: Any) -> None:
         _give_up(exc)
 
 
-app = Celery("llm_edge")
+app = Celery("llm_edge", amqp=Amqp)
 app.add_defaults(_defaults)
 app.steps["consumer"].update({SweepUnacked, BufferedEvents})
 register(app, _runtime)
