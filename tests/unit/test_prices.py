@@ -38,14 +38,15 @@ def provider(endpoint: str = OPENAI, **fields: Any) -> Provider:
     return Provider.model_validate({"id": "p", "endpoint": endpoint, **fields})
 
 
+THRESHOLDS = (100_000, 128_000, 200_000, 272_000)
+LENGTHS = st.integers(0, 1_000_000) | st.sampled_from([at + by for at in THRESHOLDS for by in (-1, 0, 1)])
+ANSWERS = st.integers(0, 100_000)
+
+
 @st.composite
 def usages(draw: st.DrawFn) -> Usage:
     """Short and long, on both sides of the tiers' thresholds, with parts that do not exceed the whole."""
-    thresholds = st.sampled_from([100_000, 128_000, 200_000, 272_000])
-    length = draw(
-        st.one_of(st.integers(0, 1_000_000), st.builds(int.__add__, thresholds, st.integers(-1, 1)))
-    )
-    answer = draw(st.integers(0, 100_000))
+    length, answer = draw(LENGTHS), draw(ANSWERS)
     return Usage(
         input_tokens=length,
         cached_tokens=draw(st.integers(0, length)),

@@ -121,9 +121,11 @@ class Simulation:
                 spread=0.5,
                 flight=Flight({"w:a": len(calls)}, adaptive=True),
             )
+            bearing = self.bearing
             for ask, verdict in zip(asks, told.verdicts, strict=True):
                 if verdict.choice == 0:
-                    fits = self.bearing < capacity
+                    fits = bearing < capacity
+                    bearing += fits
                     ends = now + (LATENCY_S if fits else REFUSED_S)
                     calls[ask.permit] = (ends, "answered" if fits else "limited", verdict.generation)
         self.clock.advance(STEP_S)
