@@ -258,7 +258,7 @@ def check_body(raw: bytes | msgspec.Raw, endpoint: str, offer: Offer) -> str | F
         return Fault(code="invalid_request", param="messages", message="messages must be a non-empty list.")
     if endpoint == ENDPOINTS[1] and body.prompt is msgspec.UNSET:
         return Fault(code="invalid_request", param="prompt", message="prompt is missing.")
-    return _unserved(body, offer) or offer.beyond(bytes(raw), body.model, body.routing) or body.model
+    return _unserved(body, offer) or offer.beyond(bytes(raw), body.model, body.routing or None) or body.model
 
 
 def _unserved(body: _Body, offer: Offer) -> Fault | None:

@@ -55,7 +55,7 @@ class Run(NamedTuple):
     def refused(self) -> float:
         """The share of calls answered 429."""
         bad, good = (sum(each) for each in zip(*((s.refused, s.answered) for s in self.settled), strict=True))
-        return bad / (bad + good)
+        return float(bad / (bad + good))
 
     @property
     def in_words(self) -> str:
