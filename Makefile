@@ -7,6 +7,9 @@ JOBS   ?= 1000
 DURATION ?= 1h
 PARALLEL ?= 3
 
+# container images like to set it: each of the hundreds of processes that tests start would compile every module anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-unit check format verify bench faults soak lock clean
 
@@ -52,6 +55,7 @@ format: $(VENV)/.dev  ## let ruff format and fix
 	@$(BIN)/ruff check --fix .
 
 verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
+	@$(BIN)/pytest tests/unit -n 2 --hypothesis-profile=thorough
 	@$(BIN)/pytest tests -m verify
 
 faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled; both pools; prints its figures

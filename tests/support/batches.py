@@ -2,11 +2,13 @@
 
 import io
 import json
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from openai import OpenAI
-from openai.types import Batch
 from support.waiting import wait_for
+
+if TYPE_CHECKING:  # the SDK takes half a second, and unit tests want a line
+    from openai import OpenAI
+    from openai.types import Batch
 
 CHAT: Final = "/v1/chat/completions"
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
@@ -30,11 +32,13 @@ def jsonl(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def upload(client: OpenAI, data: bytes, name: str = "input.jsonl") -> str:
+def upload(client: "OpenAI", data: bytes, name: str = "input.jsonl") -> str:
     return client.files.create(file=(name, io.BytesIO(data)), purpose="batch").id
 
 
-def submit(client: OpenAI, rows: list[dict[str, Any]] | bytes, window: str = "24h", **extra: Any) -> Batch:
+def submit(
+    client: "OpenAI", rows: list[dict[str, Any]] | bytes, window: str = "24h", **extra: Any
+) -> "Batch":
     data = rows if isinstance(rows, bytes) else jsonl(rows)
     return client.batches.create(
         input_file_id=upload(client, data),
@@ -44,10 +48,12 @@ def submit(client: OpenAI, rows: list[dict[str, Any]] | bytes, window: str = "24
     )
 
 
-def wait_for_end(client: OpenAI, batch_id: str, timeout_s: float = 60.0, *, every_s: float = 0.02) -> Batch:
+def wait_for_end(
+    client: "OpenAI", batch_id: str, timeout_s: float = 60.0, *, every_s: float = 0.02
+) -> "Batch":
     """`every_s`: asked so often; the SDK's own work is felt on a small machine."""
 
-    def ended() -> Batch | None:
+    def ended() -> "Batch | None":
         batch = client.batches.retrieve(batch_id)
         return batch if batch.status in TERMINAL else None
 
@@ -61,13 +67,13 @@ def wait_for_end(client: OpenAI, batch_id: str, timeout_s: float = 60.0, *, ever
     return found
 
 
-def read(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+def read(client: "OpenAI", file_id: str | None) -> list[dict[str, Any]]:
     if file_id is None:
         return []
     return [json.loads(row) for row in client.files.content(file_id).content.splitlines()]
 
 
-def outcomes(client: OpenAI, batch: Batch) -> dict[str, dict[str, Any]]:
+def outcomes(client: "OpenAI", batch: "Batch") -> dict[str, dict[str, Any]]:
     """custom_id -> line, over both files; asserts that no job stands twice and that the counts are those of the files."""
     output, errors = read(client, batch.output_file_id), read(client, batch.error_file_id)
     found = {row["custom_id"]: row for row in output + errors}

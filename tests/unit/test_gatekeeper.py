@@ -1,7 +1,7 @@
 """The gatekeeper with a gate that answers, falls silent, and comes back."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -67,6 +67,18 @@ def keeper(server: Server) -> Iterator[Gatekeeper]:
     found.stop()
 
 
+@pytest.fixture
+def leave(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Redis goes away, which is noticed soon: it refuses at once, so that patience would only make the test longer."""
+    monkeypatch.setattr(gatekeeper, "PULSE_S", 0.02)
+
+    def leave() -> None:
+        monkeypatch.setattr(gatekeeper, "PATIENCE_S", 0.05)
+        server.away = True
+
+    return leave
+
+
 def granted(found: Permit | tuple[Block, ...]) -> Permit:
     assert isinstance(found, Permit), found
     return found
@@ -108,13 +120,13 @@ def test_many_asks_ride_in_few_exchanges(keeper: Gatekeeper, server: Server) -> 
 
 
 def test_for_a_moment_it_goes_by_what_it_knew_and_then_not_at_all(
-    keeper: Gatekeeper, server: Server, monkeypatch: pytest.MonkeyPatch
+    keeper: Gatekeeper, server: Server, leave: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for permit in [granted(keeper.acquire([B])) for _ in range(5)]:
         keeper.settle(permit, FAILED)
     assert refused(keeper.acquire([B])) == [Reason.BREAKER_OPEN]
     granted(keeper.acquire([A]))
-    server.away = True
+    leave()
     here = granted(keeper.acquire([B, A]))
     assert here.candidate == A  # never wide open
     for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
@@ -129,9 +141,11 @@ def test_for_a_moment_it_goes_by_what_it_knew_and_then_not_at_all(
     wait_for(lambda: not isinstance(keeper.acquire([A]), Permit), 5, "the shared breaker to rule again")
 
 
-def test_silence_is_noticed_while_all_calls_are_under_way(keeper: Gatekeeper, server: Server) -> None:
+def test_silence_is_noticed_while_all_calls_are_under_way(
+    keeper: Gatekeeper, server: Server, leave: Callable[[], None]
+) -> None:
     permit = granted(keeper.acquire([A]))
-    server.away = True
+    leave()
     wait_for(lambda: keeper.silent_s > 0, 5, "the silence to be noticed")
     server.away = False
     wait_for(lambda: keeper.silent_s == 0.0, 5, "its end, too")
@@ -139,14 +153,14 @@ def test_silence_is_noticed_while_all_calls_are_under_way(keeper: Gatekeeper, se
 
 
 def test_while_others_probe_a_worker_by_itself_lets_nobody_through(
-    keeper: Gatekeeper, server: Server
+    keeper: Gatekeeper, server: Server, leave: Callable[[], None]
 ) -> None:
     for permit in [granted(keeper.acquire([A])) for _ in range(5)]:
         keeper.settle(permit, FAILED)
     server.change("a", "half_open", settings=Breaker())
     probe = granted(keeper.acquire([A]))
     assert probe.probe
-    server.away = True
+    leave()
     wait_for(lambda: keeper.silent_s > 0, 5, "the silence to be noticed")
     assert refused(keeper.acquire([A])) == [Reason.BREAKER_OPEN]
     server.away = False
@@ -209,13 +223,13 @@ def test_what_a_call_used_is_told_where_it_was_limited(keeper: Gatekeeper, serve
 
 
 def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
-    keeper: Gatekeeper, server: Server
+    keeper: Gatekeeper, server: Server, leave: Callable[[], None]
 ) -> None:
     paced, spending = (Candidate("b", "b", "", "m", "", (limit,)) for limit in (RPM, _money()))
     calls = [granted(keeper.acquire([LIMITED])) for _ in range(2)]
     for _ in range(5):
         granted(keeper.acquire([paced]))
-    server.away = True
+    leave()
     assert refused(keeper.acquire([LIMITED])) == [Reason.LIMIT_REACHED]
     keeper.settle(calls[0], ANSWERED)
     granted(keeper.acquire([LIMITED]))
