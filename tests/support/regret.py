@@ -29,7 +29,8 @@ def latency(calls: Calls, best: str) -> Latency:
     """`best` is the persona that was the fastest all the time; its own calls say how long it took under this load."""
 
     def mean_ms(some: Calls) -> float:
-        return 1000 * float(sum(call["ended_at"] - call["received_at"] for call in some)) / len(some)
+        took_s = [float(call["ended_at"] - call["received_at"]) for call in some]
+        return 1000 * sum(took_s) / len(took_s)
 
     return Latency(mean_ms(calls), mean_ms([call for call in calls if call["persona"] == best]))
 
