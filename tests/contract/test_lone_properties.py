@@ -37,7 +37,7 @@ def timeless(value: Any) -> Any:
     if isinstance(value, Submitted):
         return msgspec.structs.replace(value, at=0.0)
     if isinstance(value, Claim):
-        slips = [msgspec.structs.replace(s, history=timeless(s.history)) for s in value.slips]
+        slips = [msgspec.structs.replace(s, history=timeless(s.history), expires_at=0.0) for s in value.slips]
         return msgspec.structs.replace(value, claimed_at=0.0, slips=tuple(slips))
     if isinstance(value, History):
         return msgspec.structs.replace(value, since=float(value.since > 0))
