@@ -156,7 +156,7 @@ def table(page: Mapping[str, Any], now: float) -> Table:
     for column in _COLUMNS:
         words = column in {"provider", "state", "why"}
         shown.add_column(
-            column, justify="left" if words else "right", no_wrap=column == "why", overflow="ellipsis"
+            column, justify="left" if words else "right", no_wrap=column != "why", overflow="ellipsis"
         )
     for provider in page.get("data") or []:
         shown.add_row(*row(provider, now))

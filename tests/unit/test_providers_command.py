@@ -1,9 +1,11 @@
 """What `llm-edge providers` shows of a provider, from whatever a server says."""
 
+import io
 import itertools
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from api.cli.limit_lines import limit_lines
 from api.cli.providers import config_lines, row, table, view, why
@@ -103,6 +105,27 @@ def test_a_model_that_is_refused_at_two_endpoints_is_told_once_for_each() -> Non
     del raw["out_of_service"][0]
     told = "model a@b/c refused at /v1/chat/completions (model_not_found), tried again in 200 s; and 1 more"
     assert why(raw, NOW) == told
+
+
+def test_a_long_reason_takes_no_room_from_the_figures() -> None:
+    c = condition.answered(no_model(Condition(), "/v1/chat/completions"), duration_s=0.5, at=NOW)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table({"data": [shown(c)]}, NOW))
+    first, second = console.export_text().splitlines()[:2]
+    assert first.split() == [
+        "provider",
+        "state",
+        "ok",
+        "avg",
+        "p50",
+        "p95",
+        "p99",
+        "calls",
+        "failed",
+        "now",
+        "why",
+    ]
+    assert second.split()[:7] == ["sim", "serving", "100.0", "%", "0.50", "s", "-"]
 
 
 def in_use_of(gate: MemoryGate, provider: Provider, **sections: Any) -> dict[str, Any]:
