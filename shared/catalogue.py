@@ -59,12 +59,22 @@ class Price(_Record):
         return self.input if self.output is None else self.output
 
 
-class Limits(_Record):
-    """What a provider may be asked at most, by the whole fleet: requests and tokens a minute, calls at a time."""
+class Ceilings(_Record):
+    """Requests and tokens a minute, calls at a time; each None: any number."""
 
     rpm: Annotated[int, Field(ge=1)] | None = None
     tpm: Annotated[int, Field(ge=1)] | None = None
     concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
+class Limits(Ceilings):
+    """What a provider may be asked at most, by the whole fleet. `models`: what may be asked of some models besides, by name."""
+
+    models: dict[str, Ceilings] = Field(default_factory=dict)
+
+    @property
+    def counts_tokens(self) -> bool:
+        return self.tpm is not None or any(own.tpm is not None for own in self.models.values())
 
 
 class Provider(_Record):
@@ -110,6 +120,16 @@ class Provider(_Record):
             raise ValueError("give api_key_env or api_key_file, not both")
         return self
 
+    @model_validator(mode="after")
+    def _limits_what_it_serves(self) -> "Provider":
+        known = {*self.models, *self.models.values()}
+        wrong = [name for name in self.limits.models if name == "*" or not known.intersection({name, "*"})]
+        if wrong:
+            raise ValueError(
+                f"limits.models: it serves no {', '.join(wrong)}; name each model as it is asked for, or as the provider does"
+            )
+        return self
+
     def model_for(self, asked: str) -> str | None:
         """The provider's own name for the model asked for; None where it does not serve it."""
         if asked in self.models:
@@ -118,6 +138,11 @@ class Provider(_Record):
             passed = self.models["*"]
             return asked if passed == "*" else passed
         return None
+
+    def limited_as(self, asked: str) -> str | None:
+        """By which name the model asked for has limits of its own: that one, else the provider's."""
+        names = (asked, self.model_for(asked)) if self.limits.models else ()
+        return next((name for name in names if name in self.limits.models), None)
 
     def api_key(self, environ: Mapping[str, str] | None = None) -> str | None:
         """The key itself, read when it is needed and never kept in a record. Raises ConfigError where it is missing."""
@@ -250,7 +275,7 @@ class Catalogue(_Record):
     def goes_by_size(self) -> bool:
         """Whether some provider takes requests or answers up to a size only, or so many tokens a minute."""
         return any(
-            (p.context_tokens, p.max_tokens, p.limits.tpm) != (None, None, None) for p in self.providers
+            (p.context_tokens, p.max_tokens) != (None, None) or p.limits.counts_tokens for p in self.providers
         )
 
     @cached_property

@@ -41,9 +41,9 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
 Limits = tuple[Limit, ...]
 
 
-def provider_scope(provider_id: str) -> str:
-    """Where what is taken of a provider's own limits is counted."""
-    return f"p:{provider_id}"
+def provider_scope(provider_id: str, model: str = "") -> str:
+    """Where what is taken of a provider's own limits is counted, or of those of one of its models."""
+    return f"p:{provider_id}|{model}" if model else f"p:{provider_id}"
 
 
 def limits_calls(limits: Limits | None) -> bool:

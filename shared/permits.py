@@ -118,11 +118,18 @@ def report_of(permit: Permit, ending: Ending) -> Report:
         bucket=bucket_of(ending.duration_s),
         retry_after_s=-1.0 if ending.retry_after_s is None else ending.retry_after_s,
         limits=permit.limits,
-        used=ending.used if permit.limited else None,
+        used=_used(permit, ending.used) if permit.limited else None,
         rest_s=ending.rest_s,
         output_tokens=ending.output_tokens,
         lesson=ending.lesson,
     )
+
+
+def _used(permit: Permit, used: dict[str, float] | None) -> dict[str, float] | None:
+    """A request for which nothing was reserved, since it began while the store was away, is told as well."""
+    both = (*(permit.candidate.limits or ()), *(permit.limits or ()))
+    unreserved = any(limit.kind == "rpm" and not limit.amount for limit in both)
+    return {"rpm": 1.0, **(used or {})} if unreserved else used
 
 
 def permit_of(ask: Ask, verdict: Verdict) -> Permit | tuple[Block, ...]:

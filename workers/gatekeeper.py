@@ -24,7 +24,7 @@ from shared.logs import get_logger
 from shared.permits import UNUSED, Ending, Permit, permit_of, report_of
 from shared.reasons import Reason
 from workers.alone import Alone
-from workers.line import WAIT_S, Line
+from workers.line import WAIT_S, Lines, at_limit, line_of
 
 ALONE_S = 2.0
 """Redis may be silent for so long before no new call begins."""
@@ -83,7 +83,7 @@ class Gatekeeper:
         self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._put_back: deque[_Item] = deque()
         self._alone = Alone()
-        self._line = Line(places)
+        self._lines = Lines(places)
         self._out: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -136,11 +136,15 @@ class Gatekeeper:
         ask = Ask(f"{self._holder}:{next(self._permits)}", tuple(candidates), limits)
         found, begun = self._judged(ask), time.monotonic()
         while not isinstance(found, Permit):
-            if not self._line.wait(found, self.now(), begun + WAIT_S - time.monotonic()):
-                return self._line.turns(found, self.now())
+            if (first := at_limit(found)) is None:
+                return found
+            line = next(line_of(c) for c in candidates if c.provider == first.provider)
+            if not self._lines.wait(line, first, self.now(), begun + WAIT_S - time.monotonic()):
+                later = msgspec.structs.replace(first, until=self._lines.turn(line, first, self.now()))
+                return tuple(later if block is first else block for block in found)
             found = self._judged(ask)
         if found.limited:
-            self._line.began(found.candidate.provider)
+            self._lines.began(line_of(found.candidate))
         return found
 
     def _judged(self, ask: Ask) -> Permit | tuple[Block, ...]:
@@ -179,7 +183,7 @@ class Gatekeeper:
             self._out[permit.candidate.provider] -= 1
             self._held.subtract(permit.scopes)
         if permit.limited:
-            self._line.ended(permit.candidate.provider)
+            self._lines.ended(permit.candidate.provider)
         waits = ending.result == "failed"
         item = _Item(None, report_of(permit, ending), waits=waits)
         if self.silent_s > 0:

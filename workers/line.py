@@ -10,10 +10,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-import msgspec
-
-from shared.gate import Block
-from shared.limits import COUNTED
+from shared.gate import Block, Candidate
+from shared.limits import COUNTED, provider_scope
 from shared.reasons import Reason
 
 WAIT_S = 2.0
@@ -56,65 +54,68 @@ class _Pace:
         self._at = now
 
 
-class Line:
-    """For all threads of a worker. `places`: how many may wait here; for each provider those who were told to wait form a line."""
+class Lines:
+    """For all threads of a worker. `places`: how many may wait here. Calls under the same limits form a line: `line_of`."""
 
     def __init__(self, places: int) -> None:
         self._places = places
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str, threading.Event]] = []
+        self._waiting: list[tuple[str, str, threading.Event]] = []
         self._paces: dict[str, _Pace] = {}
         self._last: dict[str, float] = {}
 
-    def began(self, provider: str) -> None:
+    def began(self, line: str) -> None:
         """A call."""
         now = time.monotonic()
         with self._lock:
-            self._paces.setdefault(provider, _Pace(now)).add(now)
+            self._paces.setdefault(line, _Pace(now)).add(now)
 
     def ended(self, provider: str) -> None:
-        """One who waits for this provider may try."""
+        """One of each line who waits for this provider may try."""
+        woken: set[str] = set()
         with self._lock:
-            for name, event in self._waiting:
-                if name == provider and not event.is_set():
+            for name, line, event in self._waiting:
+                if name == provider and line not in woken and not event.is_set():
                     event.set()
-                    return
+                    woken.add(line)
 
-    def wait(self, blocks: Sequence[Block], now: float, left_s: float) -> bool:
+    def wait(self, line: str, at: Block, now: float, left_s: float) -> bool:
         """Whether it is worth asking again, after the wait that this was. `now`: the store's time."""
-        first = _first(blocks)
-        if first is None or first.until - now > left_s:
+        if at.until - now > left_s:
             return False
-        me = (first.provider, threading.Event())
+        me = (at.provider, line, threading.Event())
         with self._lock:
             if len(self._waiting) >= self._places:
                 return False
             self._waiting.append(me)
-            crowd = sum(name == first.provider for name, _ in self._waiting) - 1
-        pause_s = max(0.0, first.until - now)
-        if first.detail not in COUNTED:  # one at a time gets through: they do not all ask at once
+            crowd = sum(name == line for _, name, _ in self._waiting) - 1
+        pause_s = max(0.0, at.until - now)
+        if at.detail not in COUNTED:  # one at a time gets through: they do not all ask at once
             pause_s *= 1.0 + crowd * random.random()
-        me[1].wait(min(pause_s, left_s))
+        me[2].wait(min(pause_s, left_s))
         with self._lock:
             self._waiting.remove(me)
         return True
 
-    def turns(self, blocks: tuple[Block, ...], now: float) -> tuple[Block, ...]:
-        """The blocks as they are for one who goes to the end of the line: those who were told so before him go first."""
-        first = _first(blocks)
-        if first is None or not self._places:
-            return blocks
+    def turn(self, line: str, at: Block, now: float) -> float:
+        """When to ask for one who goes to the end of the line: those who were told so before him go first."""
         with self._lock:
-            pace = self._paces.get(first.provider)
+            pace = self._paces.get(line) if self._places else None
             a_second = pace.a_second(time.monotonic()) if pace else None
             if a_second is None:
-                return blocks
-            step_s = 1.0 / (HASTE * a_second)
-            turn = max(self._last.get(first.provider, 0.0), first.until) + step_s
-            turn = self._last[first.provider] = min(turn, now + TURN_S)
-        return tuple(msgspec.structs.replace(b, until=turn) if b is first else b for b in blocks)
+                return at.until
+            turn = max(self._last.get(line, 0.0), at.until) + 1.0 / (HASTE * a_second)
+            self._last[line] = min(turn, now + TURN_S)
+            return self._last[line]
 
 
-def _first(blocks: Sequence[Block]) -> Block | None:
+def at_limit(blocks: Sequence[Block]) -> Block | None:
     """Where a limit is all that is in the way, and soonest not."""
     return min((b for b in blocks if b.reason is Reason.LIMIT_REACHED), key=lambda b: b.until, default=None)
+
+
+def line_of(candidate: Candidate) -> str:
+    """The narrowest of its provider's scopes: where a model has limits of its own, nobody waits behind those who ask for it."""
+    own = provider_scope(candidate.provider)
+    scopes = [limit.scope for limit in candidate.limits or () if limit.scope.startswith(own)]
+    return max(scopes, key=len, default=own)

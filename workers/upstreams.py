@@ -71,7 +71,7 @@ class Upstreams:
     ) -> Candidate:
         """`tokens`: about as many as the call will take; `money`: what is to be reserved for it."""
         key, settings = self._transport.fingerprint(provider), self._catalogue().breaker
-        limits = (*(limits_of(provider, tokens) or ()), *money) or None
+        limits = (*(limits_of(provider, model, tokens) or ()), *money) or None
         return candidate_of(provider, model, endpoint, key, settings, limits)
 
     def learned(self, provider: Provider, model: str) -> Learned:

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 from decimal import Decimal
 
-from shared.catalogue import Provider
+from shared.catalogue import Ceilings, Provider
 from shared.jobs import Usage
 from shared.limits import Kind, Limit, Limits, provider_scope
 from shared.money import to_nanos
@@ -25,22 +25,23 @@ def counted(used: TokenUsage) -> Usage:
     )
 
 
-def limits_of(provider: Provider, tokens: int) -> Limits | None:
-    """The provider's own, as the file has them, and what one call takes of each."""
-    own = provider.limits
+def limits_of(provider: Provider, asked: str, tokens: int) -> Limits | None:
+    """Those of the provider and of the model `asked` for, as the file has them, and what one call takes of each."""
+    limits, name = provider.limits, provider.limited_as(asked)
+    rows = _rows(provider_scope(provider.id), limits, tokens)
+    if name is not None:
+        rows += _rows(provider_scope(provider.id, name), limits.models[name], tokens)
+    return rows or None
+
+
+def _rows(scope: str, own: Ceilings, tokens: int) -> Limits:
     rows: tuple[tuple[Kind, float, int | None], ...] = (
         ("rpm", 1.0, own.rpm),
         ("tpm", float(tokens), own.tpm),
         ("concurrency", 1.0, own.concurrency),
     )
-    scope = provider_scope(provider.id)
-    return (
-        tuple(
-            Limit(scope, kind, amount, float(ceiling))
-            for kind, amount, ceiling in rows
-            if ceiling is not None
-        )
-        or None
+    return tuple(
+        Limit(scope, kind, amount, float(ceiling)) for kind, amount, ceiling in rows if ceiling is not None
     )
 
 

@@ -1,12 +1,12 @@
 """What a batch will take, before it is handed in: tokens, cost and time, from its lines, the providers file and what is learned. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Self
 
 from api.cli.experience import NO_EXPERIENCE, Experience
-from shared.catalogue import Catalogue, Limits, Provider
+from shared.catalogue import Catalogue, Ceilings, Provider
 from shared.jobs import Fault, Usage
 from shared.lines import checked_lines, read_request
 from shared.offer import AnyOffer, CatalogueOffer
@@ -55,6 +55,8 @@ class Share:
 
     provider: Provider
     load: Load = field(default_factory=Load)
+    loads: dict[str, Load] = field(default_factory=dict)
+    """The same by the model asked for."""
     usd: Decimal = Decimal(0)
     most_usd: Decimal = Decimal(0)
     unpriced: set[str] = field(default_factory=set)
@@ -71,10 +73,11 @@ class Share:
 
     @property
     def time_s(self) -> float | None:
-        return time_s(self.provider.limits, self.load)
+        return alone_s(self.provider, self.loads)
 
     def add(self, model: str, call: Expected, *, guessed: bool) -> None:
         self.load.add(call, guessed=guessed)
+        self.loads.setdefault(model, Load()).add(call, guessed=guessed)
         tariff = tariff_of(self.provider, model)
         if tariff is None:
             self.unpriced.add(model)
@@ -156,8 +159,7 @@ class Estimate:
         """Of what nobody outside the group can serve: `1 / sum(1 / time alone)`."""
         members = {share.provider.id for share in group}
         only = [m for m in self.loads if members.issuperset(share.provider.id for share in self._who(m))]
-        load = _sum(self.loads[model] for model in only)
-        times = [time_s(share.provider.limits, load) for share in group]
+        times = [alone_s(share.provider, {model: self.loads[model] for model in only}) for share in group]
         return 1 / sum(1 / alone for alone in times if alone)
 
 
@@ -181,7 +183,22 @@ def estimate(
     return found
 
 
-def time_s(limits: Limits, load: Load) -> float | None:
+def alone_s(provider: Provider, loads: Mapping[str, Load]) -> float | None:
+    """The longest that its own limits and those of each model take, in seconds; None where the speed of some of it is not known."""
+    limits, limited = provider.limits, {model: provider.limited_as(model) for model in loads}
+    whole = time_s(limits, _sum(loads.values()))
+    times = [] if whole is None else [whole]
+    for name in set(limited.values()):
+        same = _sum(load for model, load in loads.items() if limited[model] == name)
+        own = None if name is None else time_s(limits.models[name], same)
+        if own is not None:
+            times.append(own)
+        elif whole is None:
+            return None
+    return max(times, default=None)
+
+
+def time_s(limits: Ceilings, load: Load) -> float | None:
     """`max(requests / rpm, tokens in and out / tpm)` in seconds; None without either limit."""
     minutes = []
     if limits.rpm is not None:

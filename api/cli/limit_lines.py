@@ -19,16 +19,18 @@ def limit_lines(page: Mapping[str, Any]) -> list[str]:
 def _limits(provider: Mapping[str, Any]) -> Iterator[str]:
     for each in provider.get("limits") or []:
         kind, limit, in_use = each.get("kind"), _number(each.get("limit")), _number(each.get("in_use"))
+        model = each.get("model")
+        whose = f" for {model}" if model else ""
         if kind == "concurrency":
-            yield f"{in_use} of {limit} calls in flight"
+            yield f"{in_use} of {limit} calls in flight{whose}"
             continue
-        late = (provider.get("health") or {}).get("last_minute")
+        late = None if model else (provider.get("health") or {}).get("last_minute")
         ended = (
             f", {count(late, 'call')} in the last minute" if kind == "rpm" and isinstance(late, int) else ""
         )
         wait_s = each.get("next_in_s")
         after = f", next in {wait_s:.2f} s" if isinstance(wait_s, int | float) and wait_s > 0 else ""
-        yield f"{kind} {limit}{ended}, bucket {in_use} of {_number(each.get('room'))} given out{after}"
+        yield f"{kind} {limit}{whose}{ended}, bucket {in_use} of {_number(each.get('room'))} given out{after}"
 
 
 def _windows(provider: Mapping[str, Any]) -> Iterator[str]:

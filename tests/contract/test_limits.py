@@ -116,6 +116,11 @@ def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(fleet: Fle
     assert fleet.ask(at(tpm(50))).blocks[0].until == pytest.approx(fleet.timed.now() + 1.6, abs=1e-5)
 
 
+def test_a_request_for_which_nothing_was_reserved_is_taken_when_it_is_told(fleet: Fleet) -> None:
+    fleet.tell(at(Limit("p:a", "rpm", 0, 6)), {"rpm": 1.0})
+    assert refusal(fleet.ask(at(Limit("p:a", "rpm", 1, 6)))) == (Reason.LIMIT_REACHED, "rpm")
+
+
 def test_a_call_larger_than_the_bucket_begins_when_it_is_full_and_leaves_a_debt(fleet: Fleet) -> None:
     assert fleet.ask(at(tpm(1000))).choice == 0
     verdict = fleet.ask(at(tpm(1000)))
@@ -154,6 +159,13 @@ def test_the_next_candidate_is_asked_where_the_first_is_at_its_limit(fleet: Flee
     fleet.grants(at(RPM))
     verdict = fleet.ask(at(RPM), at(provider="b"))
     assert (verdict.choice, [block.detail for block in verdict.blocks]) == (1, ["rpm"])
+
+
+def test_a_model_at_its_own_limit_keeps_no_other_model_of_its_provider_waiting(fleet: Fleet) -> None:
+    small = at(RPM, Limit("p:a|small", "rpm", 1, 6), Limit("p:a|small", "concurrency", 1, 2))
+    assert fleet.grants(small, 5) == 1
+    assert fleet.grants(at(RPM), 5) == 5
+    assert refusal(fleet.ask(small)) == (Reason.LIMIT_REACHED, "rpm")
 
 
 def test_limits_of_the_ask_hold_whichever_provider_is_chosen(fleet: Fleet) -> None:

@@ -289,6 +289,23 @@ def test_what_only_a_slow_one_can_serve_takes_as_long_as_it_takes_it() -> None:
     assert [share.time_s for share in found.shares] == [240, pytest.approx(0.12)]
 
 
+def test_a_models_own_limits_count_as_well() -> None:
+    def estimated(**limits: Any) -> Estimate:
+        models = {"a": "a", "quick": "b", "b": "b"}
+        found = Estimate(
+            catalogue({"id": "x", "endpoint": "http://h/v1", "models": models, "limits": limits})
+        )
+        for model in ("a", "quick", "b"):
+            found.add(model, Measured(10))
+        return found
+
+    assert estimated(rpm=60, models={"b": {"rpm": 1}}).time_s == 120  # both names for it
+    assert estimated(rpm=60, models={"b": {"rpm": 600}}).time_s == 3
+    assert estimated(models={"a": {"rpm": 1}, "b": {"rpm": 1}}).time_s == 120
+    unknown = estimated(models={"b": {"rpm": 1}, "a": {"concurrency": 1}})
+    assert (unknown.time_s, unknown.without_limits) == (None, ["x"])
+
+
 @given(st.integers(1, 10**5), st.integers(0, 10**9), st.integers(1, 10**5), st.integers(1, 10**7))
 def test_twins_halve_the_time(requests: int, tokens: int, rpm: int, tpm: int) -> None:
     load = Load(requests, tokens)

@@ -170,3 +170,25 @@ def test_limits_are_each_optional_and_at_least_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_catalogue(write(tmp_path, head + "{rpm: 0, tpm: -1, calls: 3}}"))
     assert len(caught.value.faults) == 3
+
+
+def test_models_have_limits_of_their_own_where_the_provider_serves_them(tmp_path: Path) -> None:
+    def load(models: str, limits: str) -> Catalogue:
+        text = (
+            f"providers:\n  - {{id: a, endpoint: 'http://a', models: {models}, limits: {{models: {limits}}}}}"
+        )
+        return load_catalogue(write(tmp_path, text))
+
+    small = load("{quick: small}", "{small: {tpm: 100}, quick: {rpm: 5}}")
+    assert small.providers[0].limits.models["small"].tpm == 100
+    assert small.goes_by_size, "tokens are counted for it"
+    assert not load("{quick: small}", "{small: {rpm: 100}}").goes_by_size
+    assert load("{'*': '*'}", "{any: {concurrency: 1}}").providers[0].limited_as("any") == "any"
+    for models, limits, said in (
+        ("{quick: small}", "{smal: {rpm: 1}}", "it serves no smal;"),
+        ("{'*': '*'}", "{any: {rpm: 1}, '*': {rpm: 1}}", r"it serves no \*;"),
+        ("{'*': '*'}", "{any: {rpm: 0}}", "limits.models.any.rpm"),
+        ("{'*': '*'}", "{any: {models: {}}}", "limits.models.any.models"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load(models, limits)

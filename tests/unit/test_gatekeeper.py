@@ -242,6 +242,20 @@ def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
     assert keeper.held() == {"p:a": 2}
 
 
+def test_a_call_begun_while_redis_was_away_is_taken_of_the_rate_afterwards(
+    keeper: Gatekeeper, server: Server
+) -> None:
+    paced = Candidate("a", "a", "", "m", "", (RPM,))
+    for _ in range(10):
+        keeper.settle(granted(keeper.acquire([paced])), ANSWERED)
+    server.away = True
+    keeper.settle(granted(keeper.acquire([paced])), ANSWERED)
+    server.away = False
+    wait_for(lambda: server.condition("a").calls == 11, 5, "the reports")
+    made = [report.used for report in server.reports if report.result == "answered"]
+    assert made == [None] * 10 + [{"rpm": 1.0}]
+
+
 def test_while_redis_is_away_a_window_is_no_wider_than_what_this_worker_had(server: Server) -> None:
     adaptive = True
     keeper = Gatekeeper(server, Breaker, "w1", adaptive=lambda: adaptive)

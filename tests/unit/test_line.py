@@ -1,15 +1,15 @@
-"""The line of those who wait at a limit."""
+"""The lines of those who wait at limits."""
 
 import threading
-from collections.abc import Callable
 
 import pytest
 from support.waiting import wait_for
 
-from shared.gate import Block
+from shared.gate import Block, Candidate
+from shared.limits import Limit
 from shared.reasons import Reason
 from workers import line
-from workers.line import TURN_S, WAIT_S, Line
+from workers.line import TURN_S, WAIT_S, Lines
 
 NOW = 1000.0
 OPEN = Block("b", Reason.BREAKER_OPEN, NOW + 30)
@@ -34,55 +34,64 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return found
 
 
-def test_only_a_limit_that_ends_soon_is_waited_for_and_only_in_a_free_place() -> None:
-    assert not Line(1).wait([OPEN], NOW, WAIT_S)
-    assert not Line(1).wait([at_limit(WAIT_S + 1)], NOW, WAIT_S)
-    assert not Line(0).wait([at_limit(0.0)], NOW, WAIT_S)
-    assert Line(1).wait([OPEN, at_limit(0.0)], NOW, WAIT_S)
+def test_a_limit_is_waited_for_that_ends_soon_and_only_in_a_free_place() -> None:
+    assert not Lines(1).wait("a", at_limit(WAIT_S + 1), NOW, WAIT_S)
+    assert not Lines(0).wait("a", at_limit(0.0), NOW, WAIT_S)
+    assert Lines(1).wait("a", at_limit(0.0), NOW, WAIT_S)
 
 
-def test_a_call_that_ends_lets_one_who_waits_for_that_provider_try() -> None:
-    waiting = Line(2)
-    tried: list[bool] = []
-    callers = [
-        threading.Thread(target=lambda: tried.append(waiting.wait([at_limit(60, "concurrency")], NOW, 60)))
-        for _ in range(2)
+def test_of_what_is_in_the_way_the_limit_that_ends_first_is_waited_for() -> None:
+    later, sooner = at_limit(3.0), at_limit(2.0)
+    assert line.at_limit([OPEN, later, sooner]) is sooner
+    assert line.at_limit([OPEN]) is None
+
+
+def test_calls_under_the_same_limits_are_in_one_line() -> None:
+    rows = (Limit("p:a", "rpm", 1, 600), Limit("p:a|m", "rpm", 1, 60))
+    money = Limit("b:batch-of-somebody", "money", 1, 600)
+    lines = [
+        line.line_of(Candidate("a", "a", "", "m", "", limits))
+        for limits in (None, (money,), (*rows[:1], money), (*rows, money))
     ]
+    assert lines == ["p:a", "p:a", "p:a", "p:a|m"]
+
+
+def test_a_call_that_ends_lets_one_of_each_line_try_who_waits_for_that_provider() -> None:
+    waiting = Lines(3)
+    tried: list[str] = []
+
+    def wait(name: str) -> None:
+        assert waiting.wait(name, at_limit(60, "concurrency"), NOW, 60)
+        tried.append(name)
+
+    callers = [threading.Thread(target=wait, args=(name,)) for name in ("m", "m", "n")]
     for caller in callers:
         caller.start()
-    wait_for(lambda: len(waiting._waiting) == 2, 5, "both to wait")
-    assert not waiting.wait([at_limit(0.0)], NOW, WAIT_S)  # no place is left
+    wait_for(lambda: len(waiting._waiting) == 3, 5, "all to wait")
+    assert not waiting.wait("m", at_limit(0.0), NOW, WAIT_S)  # no place is left
     waiting.ended("b")
     assert tried == []
     waiting.ended("a")
-    wait_for(lambda: tried == [True], 5, "one to try")
+    wait_for(lambda: sorted(tried) == ["m", "n"], 5, "one of each line to try")
     waiting.ended("a")
     for caller in callers:
         caller.join(5)
-    assert tried == [True, True]
+    assert sorted(tried) == ["m", "m", "n"]
 
 
-def turns(waiting: Line, times: int) -> list[float]:
-    return [round(waiting.turns((at_limit(0.1),), NOW)[0].until - NOW, 3) for _ in range(times)]
+def turns(waiting: Lines, times: int, name: str = "a") -> list[float]:
+    return [round(waiting.turn(name, at_limit(0.1), NOW) - NOW, 3) for _ in range(times)]
 
 
 def test_turns_come_at_twice_the_pace_of_late(time: Time) -> None:
-    waiting = Line(1)
+    waiting = Lines(1)
     assert turns(waiting, 2) == [0.1, 0.1]  # nothing is known
     for _ in range(100):
         waiting.began("a")
+        waiting.began("b")
         time.now += 0.1
     first, second, third = turns(waiting, 3)
     assert second - first == pytest.approx(1 / 20, rel=0.05)
     assert third - second == pytest.approx(1 / 20, rel=0.05)
     assert max(turns(waiting, 10_000)) == TURN_S
-
-
-def test_what_is_no_limit_has_no_turns(time: Time) -> None:
-    waiting = Line(1)
-    waiting.began("a")
-    time.now += 5
-    assert waiting.turns((OPEN,), NOW) == (OPEN,)
-    told: Callable[[], tuple[Block, ...]] = lambda: waiting.turns((OPEN, at_limit(0.1)), NOW)  # noqa: E731
-    assert told()[0] == OPEN
-    assert told()[1].until > NOW + 0.1
+    assert turns(waiting, 1, "b")[0] < 1, "who is in another line"

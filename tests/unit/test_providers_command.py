@@ -13,7 +13,7 @@ from api.provider_limits import in_use
 from api.provider_schema import SETTLED_S, ConfigObject, ProviderObject, drain_of
 from shared import condition
 from shared.breaker import Circuit, State
-from shared.catalogue import Breaker, Catalogue, Limits, Provider
+from shared.catalogue import Breaker, Catalogue, Ceilings, Limits, Provider
 from shared.clock import ManualClock
 from shared.condition import Condition, LastError, bucket_of
 from shared.gate import Ask, Candidate, Flight, Report, Seen, candidate_of
@@ -150,7 +150,7 @@ def test_limits_are_told_with_what_is_in_use() -> None:
         ("tpm", 0, 1500),
         ("concurrency", 0, 20),
     ]
-    candidate = Candidate("sim", "sim", "k", "", "", limits_of(provider, 2100))
+    candidate = Candidate("sim", "sim", "k", "", "", limits_of(provider, "m", 2100))
     exchange(gate, Ask("1", (candidate,)), reports=(Report("0", candidate, 0, "answered"),), p__sim=6)
     raw = in_use_of(gate, provider)
     assert [(x["kind"], x["limit"], x["in_use"], x["next_in_s"]) for x in raw["limits"]] == [
@@ -163,6 +163,25 @@ def test_limits_are_told_with_what_is_in_use() -> None:
         "sim: rpm 600, 1 call in the last minute, bucket 1 of 10 given out",
         "tpm 90,000, bucket 2,100 of 1,500 given out, next in 0.40 s",
         "7 of 20 calls in flight",
+    ]
+
+
+def test_a_models_own_limits_are_told_with_its_name() -> None:
+    own = {"small": Ceilings(rpm=60, concurrency=2)}
+    provider = Provider(id="sim", endpoint="http://127.0.0.1:1", limits=Limits(rpm=600, models=own))
+    gate = MemoryGate(ManualClock(NOW))
+    candidate = Candidate("sim", "sim", "k", "small", "", limits_of(provider, "small", 0))
+    exchange(gate, Ask("1", (candidate,)), Ask("2", (candidate,)))
+    raw = in_use_of(gate, provider)
+    assert [(x["model"], x["kind"], x["in_use"]) for x in raw["limits"]] == [
+        (None, "rpm", 1),
+        ("small", "rpm", 1),
+        ("small", "concurrency", 1),
+    ]
+    (line,) = limit_lines({"data": [raw]})
+    assert line.split("; ")[1:] == [
+        "rpm 60 for small, bucket 1 of 1 given out, next in 1.00 s",
+        "1 of 2 calls in flight for small",
     ]
 
 

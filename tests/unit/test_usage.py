@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from shared.catalogue import Breaker, Limits, Provider
+from shared.catalogue import Breaker, Ceilings, Limits, Provider
 from shared.errors import (
     ProviderBusyError,
     ProviderError,
@@ -33,16 +33,34 @@ def permit(*own: Limit, common: tuple[Limit, ...] | None = None) -> Permit:
 
 
 def test_a_provider_without_limits_has_none() -> None:
-    assert limits_of(Provider(id="a", endpoint="http://a"), 10) is None
+    assert limits_of(Provider(id="a", endpoint="http://a"), "m", 10) is None
 
 
 def test_each_limit_of_the_file_is_a_row() -> None:
     provider = Provider(id="a", endpoint="http://a", limits=Limits(rpm=60, tpm=9000, concurrency=4))
-    assert limits_of(provider, 250) == (
+    assert limits_of(provider, "m", 250) == (
         Limit("p:a", "rpm", 1, 60),
         Limit("p:a", "tpm", 250, 9000),
         Limit("p:a", "concurrency", 1, 4),
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [
+        ("small-1", (Limit("p:a|small-1", "rpm", 1, 10), Limit("p:a|small-1", "concurrency", 1, 2))),
+        ("small", (Limit("p:a|small-1", "rpm", 1, 10), Limit("p:a|small-1", "concurrency", 1, 2))),
+        ("quick", (Limit("p:a|quick", "tpm", 250, 500),)),
+        ("large", ()),
+    ],
+)
+def test_a_model_has_the_providers_limits_and_its_own_by_either_name(
+    asked: str, more: tuple[Limit, ...]
+) -> None:
+    models = {"small": "small-1", "quick": "small-1", "*": "*"}
+    own = {"small-1": Ceilings(rpm=10, concurrency=2), "quick": Ceilings(tpm=500)}
+    provider = Provider(id="a", endpoint="http://a", models=models, limits=Limits(rpm=60, models=own))
+    assert limits_of(provider, asked, 250) == (Limit("p:a", "rpm", 1, 60), *more)
 
 
 def test_what_was_used_is_told_for_the_limits_there_are() -> None:
