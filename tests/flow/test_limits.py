@@ -20,9 +20,9 @@ LATE_CALLS = 2
 """A permit's call may reach the provider later than the next one's."""
 
 WORKERS = 4
-MINUTE_S, DEMAND_S = 60.0, 95.0
-FIRST_S, LAST_JOBS = 5.0, 100
-"""There is constant demand after the first seconds, and before so few jobs are left that they wait for their turns."""
+MINUTE_S, DEMAND_S = 60.0, 105.0
+FIRST_S, LAST_JOBS = 5.0, 150
+"""There is constant demand after the first seconds, and before the last jobs: these wait for turns that one worker has given."""
 
 UNDER_WAY_S = 0.5
 """A call with its permit in hand reaches the provider within this."""

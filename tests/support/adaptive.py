@@ -54,8 +54,8 @@ class Run(NamedTuple):
     @property
     def refused(self) -> float:
         """The share of calls answered 429."""
-        bad, good = (sum(each) for each in zip(*((s.refused, s.answered) for s in self.settled), strict=True))
-        return float(bad / (bad + good))
+        bad, good = sum(s.refused for s in self.settled), sum(s.answered for s in self.settled)
+        return bad / (bad + good)
 
     @property
     def in_words(self) -> str:
