@@ -7,7 +7,8 @@ from support.adaptive import BATCH_CALLS, observe
 
 SPAN_S = 60.0
 NEAR = 0.2
-THROUGHPUT = 0.8
+THROUGHPUT = 0.75
+"""Of the best; 0.81 to 0.98 were measured on machines busy with other things."""
 
 pytestmark = [pytest.mark.verify, pytest.mark.alone, pytest.mark.timeout(400)]
 
