@@ -157,9 +157,8 @@ def reinstated(
     """After a call that shows that these are served again. One that began before the refusal shows nothing."""
     if not c.refusals:
         return c
-    c = _without_forgotten(c, now, probe_every_s)
     kept = {name: r for name, r in c.refusals.items() if name not in scopes or r.since > began}
-    return msgspec.structs.replace(c, refusals=kept)
+    return _without_forgotten(msgspec.structs.replace(c, refusals=kept), now, probe_every_s)
 
 
 def _without_forgotten(c: Condition, now: float, probe_every_s: float) -> Condition:

@@ -66,15 +66,14 @@ end
 
 -- the call shows that these are served again, unless it began before they were refused
 local function reinstate(c, candidate, report, at, scopes)
-  if not next(c.refusals) then return end
-  drop_forgotten(c, at)
-  for _, scope in ipairs(scopes) do
+  for _, scope in ipairs(next(c.refusals) and scopes or {}) do
     local refusal = c.refusals[scope]
     if refusal and refusal.since <= at - report[7] then
       c.refusals[scope] = nil
-      woken[candidate[1]] = true
+      woken[candidate[1]] = true  -- even where a long call outlasted the refusal: some wait for it yet
     end
   end
+  drop_forgotten(c, at)
 end
 
 -- shared/tokens.py: entry_of and Learned.after, with {calls, estimated, input_tokens, output_tokens}
