@@ -351,7 +351,7 @@ def test_asks_without_limits_leave_nothing_about_them(valkey_url: str) -> None:
 
 
 def test_counters_go_by_themselves_when_they_say_nothing_any_more(valkey_url: str) -> None:
-    timed = valkey_gate(valkey_url)
+    timed = valkey_gate(valkey_url, lasting=False)
     fleet = Fleet(timed)
     fleet.ask(at(RPM, CALLS), limits=(money(1),))
     with redis.Redis.from_url(valkey_url) as client:

@@ -272,7 +272,7 @@ TestMemory = case(MemoryMachine, examples=150)
 
 @pytest.fixture(scope="module", autouse=True)
 def _both(valkey_url: str) -> None:
-    TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url, patience_s=60))
+    TwinMachine.gates = (memory_gate, lambda: valkey_gate(valkey_url))
 
 
 TestTwin = case(TwinMachine, examples=40)
