@@ -1,8 +1,7 @@
-"""The broker: queues, task names, the hint that travels, and Celery's settings. The API sends by name and never imports the workers."""
+"""The broker: task names, the hint that travels, and Celery's settings. The API sends by name and never imports the workers."""
 
 import os
 import socket
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,18 +13,16 @@ from redis.exceptions import RedisError
 
 from shared.broker_redis import redis_transport
 from shared.config import Settings
-from shared.errors import ConfigError, HintError
+from shared.errors import HintError
 from shared.ids import new_id
 from shared.logs import get_logger
 from shared.lone import LONE
+from shared.queues import BATCH_QUEUE, EXCHANGE, INTERACTIVE_QUEUE
 from shared.redis_client import Role
 from shared.redis_refusals import refusal
 
-BATCH_QUEUE = "batch"
-INTERACTIVE_QUEUE = "interactive"
 RUN_SHARD = "llm_edge.run_shard"
 
-EXCHANGE = "llm_edge"
 _EXCHANGE = Exchange(EXCHANGE, type="direct")
 
 HINT_VERSION = 1
@@ -153,38 +150,3 @@ def make_sender(settings: Settings) -> Hints:
 def process_id() -> str:
     """Names this process among all that share the ledger: host, pid and a random tail, since pids come again."""
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-
-
-def check_pool(pool: str, command: str = "llm-edge worker") -> str:
-    """The pool's name. Raises ConfigError for a pool in which a worker cannot hold its calls together.
-
-    `command` is what the user typed, to be corrected.
-    """
-    if pool not in {"gevent", "threads"}:
-        raise ConfigError(
-            [
-                (
-                    f"the {pool} pool is not supported: use `{command} --pool gevent` (or `--pool threads`),"
-                    " and more processes for more cores"
-                )
-            ]
-        )
-    return pool
-
-
-# Celery looks in the working folder first: packages of the same name there must not stand in for ours
-_CELERY = "import shared, workers; from celery.__main__ import main; main()"
-
-
-def worker_command(*, name: str | None, pool: str) -> list[str]:
-    """The command line of a worker: plain Celery; `celery -A workers.app worker -P gevent` is the same.
-
-    Raises ConfigError for a pool in which a worker cannot hold its calls together.
-    """
-    check_pool(pool)
-    node = name or f"w@{socket.gethostname()}-{os.getpid()}"
-    return [
-        *(sys.executable, "-c", _CELERY, "-A", "workers.app", "worker"),
-        *("-P", pool, "-n", node),
-        *("-Q", f"{INTERACTIVE_QUEUE},{BATCH_QUEUE}", "--without-gossip", "--without-mingle"),
-    ]

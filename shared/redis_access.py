@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import redis
 
-from shared.broker import BATCH_QUEUE
 from shared.config import Settings
 from shared.errors import ConfigError, StoreRefusedError, StoreUnavailableError
 from shared.keys import Keys
+from shared.queues import BATCH_QUEUE
 from shared.redis_client import Role, connect, store_errors
 from shared.redis_tls import tls_refusal
 from shared.redis_url import RedisServer

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-from shared.broker import BATCH_QUEUE, EXCHANGE, INTERACTIVE_QUEUE
+from shared.queues import BATCH_QUEUE, EXCHANGE, INTERACTIVE_QUEUE
 
 API_USER = "llm_edge_api"
 WORKER_USER = "llm_edge_worker"

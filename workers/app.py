@@ -5,11 +5,12 @@ from typing import Any, NoReturn
 
 from celery import Celery, signals
 
-from shared.broker import celery_settings, check_pool
+from shared.broker import celery_settings
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError
 from shared.logs import configure_logging, get_logger
 from shared.redis_access import check_access
+from shared.worker_command import check_pool
 from workers.bootsteps import BufferedEvents, SweepUnacked
 from workers.broker_connection import Amqp
 from workers.hint_qos import install as install_hint_qos

@@ -48,9 +48,9 @@ def worker(
 
     For more cores run more of them. The first Ctrl-C or SIGTERM lets running calls end.
     """
-    from shared.broker import worker_command  # noqa: PLC0415  heavy
     from shared.config import load_settings  # noqa: PLC0415  heavy
     from shared.errors import ConfigError  # noqa: PLC0415  heavy
+    from shared.worker_command import worker_command  # noqa: PLC0415  with what it imports
 
     environ = dict(os.environ)
     if concurrency is not None:

@@ -10,9 +10,9 @@ import typer
 
 from api.up.plan import cores
 from api.up.stack import Options, bring_up
-from shared.broker import check_pool
 from shared.config import load_settings
 from shared.errors import EdgeError
+from shared.worker_command import check_pool
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 

@@ -1,12 +1,11 @@
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from shared.broker import HINT_VERSION, celery_settings, pack_hint, read_hint, worker_command
+from shared.broker import HINT_VERSION, celery_settings, pack_hint, read_hint
 from shared.config import Settings
-from shared.errors import ConfigError, HintError
+from shared.errors import HintError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "hint-v1.json"
 REF = "batch_0190000000007000800000000000000a/7"
@@ -47,15 +46,3 @@ def test_any_broker_may_carry_the_hints() -> None:
 def test_each_queue_has_a_routing_key_of_its_own() -> None:
     queues = celery_settings(settings(), "worker")["task_queues"]
     assert [(q.name, q.routing_key) for q in queues] == [("interactive", "interactive"), ("batch", "batch")]
-
-
-@pytest.mark.parametrize("pool", ["prefork", "solo", "eventlet"])
-def test_other_pools_are_refused_with_the_right_command(pool: str) -> None:
-    with pytest.raises(ConfigError, match="llm-edge worker --pool gevent"):
-        worker_command(name=None, pool=pool)
-
-
-def test_a_worker_is_plain_celery() -> None:
-    command = worker_command(name="w@host-1", pool="gevent")
-    assert command[3:6] == ["-A", "workers.app", "worker"]
-    assert ("-n", "w@host-1") in pairwise(command)
