@@ -37,7 +37,8 @@ run: $(VENV)/.run  ## the main job on the embedded stack: make run [JOBS=1000] [
 	@$(BIN)/llm-edge demo --jobs $(JOBS) $(if $(filter real,$(PROVIDERS)),--real)
 
 test: $(VENV)/.dev  ## unit, contract and flow tests; Python and make alone
-	@$(BIN)/pytest tests -m "not verify and not alone" -n $(PARALLEL) --dist loadfile
+	@# as collected: flow tests first, and the small files last, so that no process is left with a long one
+	@$(BIN)/pytest tests -m "not verify and not alone" -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 	@$(BIN)/pytest tests -m "not verify and alone"
 
 test-unit: $(VENV)/.dev  ## the unit part only, seconds

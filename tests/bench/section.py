@@ -46,7 +46,13 @@ def fleet(latency_s: float = 0.0, workers: int = 2, **env: str) -> Iterator[Stac
         **env,
     }
     with running_stack(
-        "--latency-s", str(latency_s), workers=workers, aof=False, part_env=None, **settings
+        "--latency-s",
+        str(latency_s),
+        workers=workers,
+        aof=False,
+        part_env=None,
+        configure=Stack.configure,
+        **settings,
     ) as stack:
         yield stack
 

@@ -35,7 +35,9 @@ def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
 def test_workers_killed_in_mid_batch(pool: str, jobs: int, kills: int, report: Report) -> None:
     rng = random.Random(7)
     with (
-        running_stack(**settings_of(pool), workers=2, aof=False, part_env=None) as stack,
+        running_stack(
+            **settings_of(pool), workers=2, aof=False, part_env=None, configure=Stack.configure
+        ) as stack,
         stack.client as client,
     ):
         stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3, error_rate=0.02)
@@ -197,7 +199,9 @@ def test_a_worker_frozen_beyond_its_lease(stack_of_its_own: Stack) -> None:
 
 
 def test_the_broker_killed_and_restarted(pool: str) -> None:
-    with running_stack(workers=2, aof=True, part_env=None, **settings_of(pool)) as stack:
+    with running_stack(
+        workers=2, aof=True, part_env=None, configure=Stack.configure, **settings_of(pool)
+    ) as stack:
         stack.simulator.patch(latency_s=0.1)
         with stack.client as client:
             batch = submit(client, lines(1000))

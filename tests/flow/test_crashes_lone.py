@@ -32,7 +32,9 @@ def lone_stack(
         "LLM_EDGE_CONCURRENCY": str(CONCURRENCY),
         "LLM_EDGE_LEASE_S": str(LEASE_S),
     }
-    return running_stack(workers=workers, aof=aof, part_env=None, **settings, **env)
+    return running_stack(
+        workers=workers, aof=aof, part_env=None, configure=Stack.configure, **settings, **env
+    )
 
 
 def questions(count: int) -> list[str]:

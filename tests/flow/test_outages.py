@@ -19,22 +19,29 @@ BREAKER = {"reset_timeout_s": BREAK_S}
 
 
 @contextmanager
-def outage_stack(
-    *args: str, workers: int = 2, providers: list[dict[str, Any]] | None = None, **env: Any
-) -> Iterator[Stack]:
-    """The breaker's times must be known before the workers start."""
-    with running_stack(*args, workers=0, **env) as stack:
-        stack.configure(providers, breaker=BREAKER)
-        for _ in range(workers):
-            stack.start_worker()
+def outage_stack(*args: str, workers: int = 2, **env: Any) -> Iterator[Stack]:
+    """Short breaks."""
+
+    def configure(stack: Stack) -> None:
+        stack.configure(breaker=BREAKER)
+
+    with running_stack(*args, workers=workers, configure=configure, **env) as stack:
         yield stack
 
 
-def configure_anew(stack: Stack, providers: list[dict[str, Any]], **sections: Any) -> None:
-    """All read it when they start, so none of them goes by an earlier one."""
-    stack.kill_api()
-    stack.configure(providers, **sections)
-    stack.start_api()
+@contextmanager
+def failover_stack(*names: str, breaker: dict[str, Any] = BREAKER, **more: Any) -> Iterator[Stack]:
+    """A worker, and these personas of the simulator in this order."""
+
+    def configure(stack: Stack) -> None:
+        providers = [
+            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n, **more}
+            for n, name in enumerate(names)
+        ]
+        stack.configure(providers, breaker=breaker, routing={"strategy": "failover"})
+
+    with running_stack(workers=1, configure=configure) as stack:
+        yield stack
 
 
 def provider(stack: Stack, provider_id: str = "sim") -> Any:
@@ -143,13 +150,15 @@ def test_a_lone_job_outlives_an_outage_and_who_waits_is_told() -> None:
 
 
 def test_a_wrong_key_loses_nothing_is_explained_and_the_jobs_run_once_it_is_mended() -> None:
-    with running_stack(workers=0) as stack:
+    def configure(stack: Stack) -> None:
         key = stack.folder / "key"
         key.write_text("wrong")
-        stack.simulator.patch(api_key="right")
         sim = {"id": "sim", "endpoint": stack.simulator.base_url, "api_key_file": str(key)}
         stack.configure([sim], breaker=BREAKER)
-        stack.start_worker()
+
+    with running_stack(workers=1, configure=configure) as stack:
+        stack.simulator.patch(api_key="right")
+        key = stack.folder / "key"
         batch = submit(stack.client, lines(100))
         accepted = ask(stack, "lone", Prefer="respond-async").json()["id"]
         wait_for(lambda: "key_refused" in reasons(stack, batch.id), 10, "the explanation")
@@ -180,14 +189,8 @@ def test_a_provider_disabled_by_hand_is_left_alone_and_comes_back_at_once() -> N
 
 
 def test_with_another_provider_up_nobody_notices() -> None:
-    with running_stack(workers=0) as stack:
-        both = [
-            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n}
-            for n, name in enumerate(("down", "up"))
-        ]
-        configure_anew(stack, both, breaker={"reset_timeout_s": 30}, routing={"strategy": "failover"})
+    with failover_stack("down", "up", breaker={"reset_timeout_s": 30}) as stack:
         stack.simulator.patch("down", outage="503")
-        stack.start_worker()
         ended = wait_for_end(stack.client, submit(stack.client, lines(300)).id, 30)
         assert len(read(stack.client, ended.output_file_id)) == 300
         assert provider(stack, "down")["state"] == "open"
@@ -203,28 +206,15 @@ def test_with_another_provider_up_nobody_notices() -> None:
 
 
 def test_a_model_refused_by_one_is_asked_of_another() -> None:
-    with running_stack(workers=0) as stack:
-        both = [
-            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n, "models": {"m": "m"}}
-            for n, name in enumerate(("first", "second"))
-        ]
-        configure_anew(stack, both, breaker=BREAKER, routing={"strategy": "failover"})
+    with failover_stack("first", "second", models={"m": "m"}) as stack:
         stack.simulator.patch("first", models=["n"])
-        stack.start_worker()
         assert [ask(stack, f"x{n}").status_code for n in range(3)] == [200] * 3
         assert stack.simulator.stats()["first"]["calls"] == 1
 
 
 def test_a_refused_model_waits_and_a_name_merely_passed_on_fails_alone() -> None:
-    with running_stack(workers=0) as stack:
-        known = {
-            "id": "known",
-            "endpoint": stack.simulator.base_url_of("known"),
-            "models": {"m": "m", "n": "n", "*": "*"},
-        }
-        configure_anew(stack, [known], breaker=BREAKER)
+    with failover_stack("known", models={"m": "m", "n": "n", "*": "*"}) as stack:
         stack.simulator.patch("known", models=["n"])
-        stack.start_worker()
         passed = {"model": "nobody knows", "messages": [{"role": "user", "content": "x"}]}
         url = f"{stack.base_url}/chat/completions"
         assert requests.post(url, json=passed, timeout=30).status_code == 404
@@ -253,9 +243,11 @@ def test_a_poison_request_among_good_ones_fails_after_four_attempts_and_opens_no
 
 
 def test_many_poison_requests_hold_the_breaker_open_for_nobody_for_long() -> None:
-    with running_stack("--latency-s", "0.05", workers=0) as stack:
+
+    def configure(stack: Stack) -> None:
         stack.configure(breaker={"reset_timeout_s": 0.5, "half_open_permits": 4})
-        stack.start_worker()
+
+    with running_stack("--latency-s", "0.05", workers=1, configure=configure) as stack:
         stack.simulator.patch(rules=[{"match": "^poison", "status": 500}])
         rows = [*lines(100), *(line(f"poison {n}", f"poison {n}") for n in range(8))]
         began = time.time()
@@ -270,13 +262,7 @@ def test_many_poison_requests_hold_the_breaker_open_for_nobody_for_long() -> Non
 
 
 def test_a_long_retry_after_is_its_providers_rest_and_keeps_no_job_from_another() -> None:
-    with running_stack(workers=0) as stack:
-        both = [
-            {"id": name, "endpoint": stack.simulator.base_url_of(name), "priority": n}
-            for n, name in enumerate(("first", "second"))
-        ]
-        configure_anew(stack, both, breaker=BREAKER, routing={"strategy": "failover"})
-        stack.start_worker()
+    with failover_stack("first", "second") as stack:
         for status in (503, 429):
             stack.simulator.patch("first", error_rate=1.0, error_statuses=[status], retry_after_s=3600.0)
             began = time.time()

@@ -37,7 +37,9 @@ DEFAULTS = {"LLM_EDGE_LEASE_S": "15", "LLM_EDGE_TICK_S": "0.5"}
 @contextmanager
 def stack_by_default(*args: str, workers: int) -> Iterator[Stack]:
     """Nothing in the providers file but the provider; the API, too, reads it when it starts."""
-    with running_stack(*args, workers=0, aof=False, part_env=None, **DEFAULTS) as stack:
+    with running_stack(
+        *args, workers=0, aof=False, part_env=None, configure=Stack.configure, **DEFAULTS
+    ) as stack:
         stack.kill_api()
         stack.configure(breaker={})
         stack.start_api()

@@ -33,7 +33,7 @@ both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 def stack(pool: str) -> Iterator[Stack]:
     """Two workers of a hundred batch calls each, with leases that outlast the pause."""
     env = {"LLM_EDGE_CONCURRENCY": str(CONCURRENCY), "LLM_EDGE_LEASE_S": str(LEASE_S), "LLM_EDGE_POOL": pool}
-    with running_stack(part_env=None, workers=2, aof=False, **env) as running:
+    with running_stack(part_env=None, configure=Stack.configure, workers=2, aof=False, **env) as running:
         yield running
 
 

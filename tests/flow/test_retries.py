@@ -21,10 +21,11 @@ LATE_IN_COMPANY_S = 0.75
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Its breaker never opens: here jobs are looked at, one by one."""
-    with running_stack(workers=0) as running:
-        running.configure(breaker={"failure_threshold": 1000})
-        running.start_worker()
-        running.start_worker()
+
+    def configure(stack: Stack) -> None:
+        stack.configure(breaker={"failure_threshold": 1000})
+
+    with running_stack(configure=configure) as running:
         yield running
 
 

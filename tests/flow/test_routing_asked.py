@@ -16,20 +16,20 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Three providers of one model, of which c has another as well."""
-    with running_stack(workers=0) as running:
+
+    def configure(stack: Stack) -> None:
         providers = [
             {
                 "id": name,
-                "endpoint": running.simulator.base_url_of(name),
+                "endpoint": stack.simulator.base_url_of(name),
                 "priority": n,
                 "models": {"m": "m", "fast": "small"} if name == "c" else {"m": "m"},
             }
             for n, name in enumerate(NAMES)
         ]
-        running.kill_api()
-        running.configure(providers)
-        running.start_api()
-        running.start_worker()
+        stack.configure(providers)
+
+    with running_stack(workers=1, configure=configure) as running:
         yield running
 
 

@@ -18,11 +18,12 @@ BREAK_S = 2.0
 
 @contextmanager
 def impatient_stack(*, workers: int = 1, wait_s: float = WAIT_S) -> Iterator[Stack]:
-    """Callers wait so long; the breaker's times are known before the workers start."""
-    with running_stack(workers=0, LLM_EDGE_WAIT_S=f"{wait_s:g}") as stack:
+    """Callers wait so long; the breaks are short."""
+
+    def configure(stack: Stack) -> None:
         stack.configure(breaker={"reset_timeout_s": BREAK_S})
-        for _ in range(workers):
-            stack.start_worker()
+
+    with running_stack(workers=workers, configure=configure, LLM_EDGE_WAIT_S=f"{wait_s:g}") as stack:
         yield stack
 
 

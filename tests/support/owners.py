@@ -16,7 +16,7 @@ KEYS = ",".join(
 @contextmanager
 def running_with_keys(workers: int = 2, **env: str) -> Iterator[Stack]:
     env = {"LLM_EDGE_API_KEYS": KEYS, "LLM_EDGE_API_KEY": ADMIN, **env}
-    with running_stack(workers=workers, aof=False, part_env=None, **env) as stack:
+    with running_stack(workers=workers, aof=False, part_env=None, configure=Stack.configure, **env) as stack:
         yield stack
 
 

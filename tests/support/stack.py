@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,12 @@ class Stack:
         self._all.append(process)
         return process
 
-    def start_api(self) -> None:
+    def start_api(self, *, wait: bool = True) -> None:
         self.api = self._spawn("api", "api")
+        if wait:
+            self.await_api()
+
+    def await_api(self) -> None:
         wait_for(self._healthy, START_S, f"the API to answer; see {self.folder}/api.log:\n{self.log('api')}")
 
     def _healthy(self) -> bool:
@@ -206,8 +210,10 @@ def running_stack(
     workers: int = 2,
     aof: bool = False,
     part_env: dict[str, dict[str, str]] | None = None,
+    configure: Callable[[Stack], None] = Stack.configure,
     **env: str,
 ) -> Iterator[Stack]:
+    """`configure` writes the providers file before anything reads it. All processes start side by side."""
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="llm-edge-test-")))
         valkey = parts.enter_context(running_valkey(aof=aof))
@@ -215,9 +221,10 @@ def running_stack(
         stack = Stack(folder, valkey, simulator, env)
         stack.part_env = part_env or {}
         parts.callback(stack.stop)
-        stack.configure()
-        stack.start_api()
+        configure(stack)
+        stack.start_api(wait=False)
         started = [stack.start_worker(wait=False) for _ in range(workers)]
+        stack.await_api()
         for n, worker in enumerate(started, 1):
             stack.await_worker(worker, f"worker-{n}")
         yield stack
