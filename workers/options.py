@@ -9,18 +9,17 @@ import msgspec
 
 from shared.catalogue import Catalogue, Provider
 from shared.gate import Candidate
-from shared.jobs import History, Usage
+from shared.jobs import History
 from shared.limits import Limits
 from shared.lines import Request
-from shared.prices import cost_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
-from shared.spending import Purses, rows, worst_case
+from shared.spending import Purses
 from shared.tokens import Expected, Learned, Measured, expect, measure
 from workers.needs import needs_of
 from workers.routing import eligible, ordered
 from workers.sizes import Sizes
 from workers.strategies.custom import strategy_of
-from workers.strategies.records import RoutedJob, View
+from workers.strategies.records import RoutedJob, Strategy, View
 
 _body = msgspec.json.Decoder(dict[str, Any])
 
@@ -76,53 +75,74 @@ def options_of(
     """
     asked = (request.routing or NOTHING_ASKED).over(by_default)
     name = asked.strategy or catalogue.routing.strategy
-    strategy = strategy_of(catalogue.routing, name)
     own = name in catalogue.routing.strategies
-    dear = own or name == "cost_optimized"
-    paced = own or name == "least_latency"
-    counts = dear or paced or catalogue.goes_by_size or bool(purses)
-    measured = measure(request.body) if counts else None  # counting is not free
+    goes_by = _GoesBy(
+        strategy_of(catalogue.routing, name),
+        prices=own or name == "cost_optimized",
+        pace=own or name == "least_latency",
+        size=catalogue.goes_by_size or bool(purses),
+    )
+    measured = measure(request.body) if any(goes_by[1:]) else None  # counting is not free
     whole = _appraised(about, request, catalogue, measured)
     allowed = None if asked.providers is None else frozenset(asked.providers)
-    now = fleet.now()
     found: list[Option] = []
     for model in dict.fromkeys((request.model, *(asked.models or ()))):
         if len(found) >= MOST_OPTIONS:
             break
         job = msgspec.structs.replace(whole, model=model, allowed=allowed)
         fit, _ = eligible(job, catalogue.providers)
-        money = _reserved(measured, model, fit, purses, len(request.body)) if measured and purses else {}
-        fit = [p for p in fit if p.id in money] if purses else fit
-        sizes = Sizes(measured, {p.id: fleet.learned(p, model) for p in fit}) if measured else None
-        tokens = {p.id: sizes.limited(p) for p in fit} if sizes else {}
-        named = {
-            p.id: fleet.candidate(p, model, endpoint, tokens.get(p.id, 0), money.get(p.id, ())) for p in fit
-        }
-        job = _sized(job, sizes.anywhere) if sizes and paced else job
-        price = _price(sizes, model, fit) if sizes and dear else _unpriced
-        views = fleet.seen(named.values(), price) if len(fit) > 1 else {}
-        ranked = ordered(strategy, job, fit, views, now)
-        found += [Option(provider, named[provider.id], model) for provider in ranked]
+        sizes = _sizes(measured, request, model, fit, fleet)
+        found += _ranked(job, fit, sizes, goes_by, endpoint, fleet, purses)
     return found
 
 
-def _reserved(
-    measured: Measured, model: str, providers: Sequence[Provider], purses: Purses, body_bytes: int
-) -> dict[str, Limits]:
-    """What a call would have to reserve, at those where the most that it can cost is known."""
-    worst = {p.id: worst_case(p, model, measured, body_bytes) for p in providers}
-    return {name: rows(purses, nanos) for name, nanos in worst.items() if nanos is not None}
+class _GoesBy(NamedTuple):
+    """A request's strategy, and what it, or a limit, needs to be told."""
+
+    strategy: Strategy
+    prices: bool
+    pace: bool
+    size: bool
 
 
-def _price(sizes: Sizes, model: str, providers: Sequence[Provider]) -> Price:
+def _sizes(
+    measured: Measured | None, request: Request, model: str, fit: Sequence[Provider], fleet: Fleet
+) -> Sizes | None:
+    if measured is None:
+        return None
+    return Sizes(measured, model, len(request.body), {p.id: fleet.learned(p, model) for p in fit})
+
+
+def _ranked(
+    job: RoutedJob,
+    fit: Sequence[Provider],
+    sizes: Sizes | None,
+    goes_by: _GoesBy,
+    endpoint: str,
+    fleet: Fleet,
+    purses: Purses,
+) -> list[Option]:
+    """Those that serve the job's model, best first."""
+    money: dict[str, Limits | None] = (
+        {p.id: sizes.reserved(p, purses) for p in fit} if sizes and purses else {}
+    )
+    named = {
+        p.id: fleet.candidate(p, job.model, endpoint, sizes.limited(p) if sizes else 0, money.get(p.id) or ())
+        for p in fit
+        if money.get(p.id, ()) is not None
+    }
+    payable = [p for p in fit if p.id in named]
+    if sizes and goes_by.pace:
+        job = _sized(job, sizes.anywhere)
+    price = _price(sizes, payable) if sizes and goes_by.prices else _unpriced
+    views = fleet.seen(named.values(), price) if len(payable) > 1 else {}
+    ranked = ordered(goes_by.strategy, job, payable, views, fleet.now())
+    return [Option(provider, named[provider.id], job.model) for provider in ranked]
+
+
+def _price(sizes: Sizes, providers: Sequence[Provider]) -> Price:
     by_id = {provider.id: provider for provider in providers}
-
-    def price(name: str) -> Decimal | None:
-        expected = sizes.at(by_id[name])
-        usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
-        return cost_of(by_id[name], model, usage)
-
-    return price
+    return lambda name: sizes.price(by_id[name])
 
 
 def _unpriced(_: str) -> None:

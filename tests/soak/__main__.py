@@ -37,7 +37,9 @@ def main() -> int:
     asked = _asked()
     duration_s = seconds(asked.duration)
     say(f"seed {asked.seed}, {duration_s:.0f} s, pool {asked.pool}")
-    with running_stack(workers=2, aof=True, part_env=None, LLM_EDGE_POOL=asked.pool, **_ENV) as stack:
+    with running_stack(
+        workers=2, aof=True, part_env=None, configure=Stack.configure, LLM_EDGE_POOL=asked.pool, **_ENV
+    ) as stack:
         stack.simulator.patch(latency_s=0.05)
         second = _Second(stack)
         load = Load([stack.base_url, second.url], asked.seed, clients=asked.clients)
