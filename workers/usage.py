@@ -63,4 +63,6 @@ def lesson_of(permit: Permit, body: bytes, usage: TokenUsage, learned: Learned) 
     if learned.calls >= WINDOW and zlib.crc32(permit.id.encode()) % SAMPLED:
         return None
     measured = measure(body)
+    if measured.media:  # of which the estimate is none
+        return None
     return Lesson(measured.input_tokens, measured.answers, usage.prompt_tokens, usage.completion_tokens)

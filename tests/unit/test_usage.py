@@ -91,6 +91,11 @@ def test_usage_that_is_not_told_teaches_nothing(usage: TokenUsage) -> None:
     assert lesson_of(permit(), BODY, usage, Learned()) is None
 
 
+def test_what_holds_media_teaches_nothing_of_text() -> None:
+    body = b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]}'
+    assert lesson_of(permit(), body, KNOWN, Learned()) is None
+
+
 @pytest.mark.parametrize(
     ("error", "nothing"),
     [
