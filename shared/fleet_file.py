@@ -1,7 +1,8 @@
 """The providers file of a running process: which contents are in force, and what is wrong with those that lie there now.
 
 A change is taken when two looks in a row have found the same contents, so that a file met in the middle of its writing is not
-taken for a whole one. What is no providers file is refused, and what was in force stays so.
+taken for a whole one; one that lifts an owner's quota has to lie there for longer, since half a file may well be a valid one without.
+What is no providers file is refused, and what was in force stays so.
 """
 
 import hashlib
@@ -19,6 +20,9 @@ from shared.redact import redact
 
 RACY_S = 2.0
 """Contents written so shortly before a look may be followed by others with the same time stamp (FAT's are even), so it is read again."""
+
+QUOTA_LIFTED_S = 10.0
+"""Contents without a quota that is in force must have been the same for so long."""
 
 _FAULT_CHARS = 500
 
@@ -47,6 +51,7 @@ class FleetFile:
         if isinstance(contents, str):
             raise ConfigError([contents])
         self._seen = self._decided = version_of(contents)
+        self._seen_at = self._clock.now()
         self._take(parse_catalogue(contents, path))
 
     @classmethod
@@ -70,8 +75,10 @@ class FleetFile:
             return False
         contents = _contents(self.path)
         name = contents if isinstance(contents, str) else version_of(contents)
-        again, self._seen = name == self._seen, name
-        if not again:
+        if name != self._seen:
+            self._seen, self._seen_at = name, self._clock.now()
+            return False
+        if name != self._decided and not self._is_ripe(contents):
             return False
         self._settled = stamp if stamp is not None and self._is_old(stamp) else None
         if name == self._decided:
@@ -82,6 +89,16 @@ class FleetFile:
 
     def _is_old(self, stamp: Stamp) -> bool:
         return self._clock.now() - stamp[0] / 1e9 > RACY_S
+
+    def _is_ripe(self, contents: bytes | str) -> bool:
+        """Two looks have found it. Where it lifts a quota that is not enough."""
+        owners = self.current.owners
+        if not owners or isinstance(contents, str) or self._clock.now() - self._seen_at >= QUOTA_LIFTED_S:
+            return True
+        try:
+            return owners.keys() <= parse_catalogue(contents, self.path).owners.keys()
+        except ConfigError:
+            return True  # to be refused
 
     def _decide(self, contents: bytes | str, name: str) -> None:
         if isinstance(contents, str):

@@ -191,13 +191,21 @@ def checked_lines(
         if count > max_jobs:
             yield place, _too_many(place.number, max_jobs)
             return
-        result = check(place, endpoint, offer)
+        result = _checked(place, endpoint, offer)
         if isinstance(result, Checked):
             result = _distinct(result, place.number, seen)
         yield place, result
         faults += isinstance(result, Fault)
         if faults >= MAX_FAULTS:
             return
+
+
+def _checked(place: Place, endpoint: str, offer: Offer) -> Checked | Fault:
+    try:
+        return check(place, endpoint, offer)
+    except Exception as exc:  # noqa: BLE001  an edge: no line may keep its batch from being validated
+        message = f"The line cannot be checked ({type(exc).__name__}); mend its body."
+        return Fault(code="invalid_request", line=place.number, param="body", message=message)
 
 
 def _too_many(line: int, max_jobs: int) -> Fault:

@@ -100,10 +100,16 @@ def ending_of(
     return Ending("failed" if failed else "nothing", duration_s, code=type(exc).__name__)
 
 
+_MAY_WORK_ON = frozenset({408, 499, 502, 504, *range(520, 528), 598, 599})
+"""Answers of something that stands before a provider and has given up on it, or of one that took us for gone."""
+
+
 def _used_nothing(exc: ProviderError) -> bool:
-    """Whether it is certain that no tokens were made: it was answered with an error, or not sent at all."""
+    """Whether it is certain that no tokens were made: it was refused, answered with an error of the provider's own, or not sent at all."""
+    if exc.http_status in _MAY_WORK_ON or isinstance(exc, ProviderTimeoutError):
+        return False
     refused = isinstance(exc, KeyRefusedError | ModelRefusedError | RequestRefusedError)
-    return refused or (exc.http_status is not None and not isinstance(exc, ProviderTimeoutError))
+    return refused or exc.http_status is not None
 
 
 def report_of(permit: Permit, ending: Ending) -> Report:

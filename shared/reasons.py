@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NO_PROVIDER = "no_provider_for_model"
     LIMIT_REACHED = "limit_reached"
     BUDGET_SPENT = "budget_spent"
+    MAX_COST = "max_cost_reached"
     COST_NOT_BOUNDED = "cost_not_bounded"
     STORE_AWAY = "store_away"
     NO_WORKER = "no_worker_alive"
@@ -33,6 +34,7 @@ _MENDED_BY_HAND = frozenset(
         Reason.DISABLED,
         Reason.NO_PROVIDER,
         Reason.BUDGET_SPENT,
+        Reason.MAX_COST,
         Reason.COST_NOT_BOUNDED,
     }
 )
@@ -44,9 +46,10 @@ _WORDS = {
     Reason.MODEL_REFUSED: "{} is out of service for this model: it refuses it to us",
     Reason.DISABLED: "{} has been disabled",
     Reason.OUTAGE: "{} fails",
-    Reason.NO_PROVIDER: "no enabled provider serves this model",
+    Reason.NO_PROVIDER: "no enabled provider serves this model with all that the request needs",
     Reason.LIMIT_REACHED: "{} is at its limit of requests, tokens or calls at a time, or all that may be spent is under way there",
     Reason.BUDGET_SPENT: "what its owner may spend is spent: a call to {} could exceed it",
+    Reason.MAX_COST: "what the batch may cost is spent: a call to {} could exceed its max_cost",
     Reason.COST_NOT_BOUNDED: "what may be spent is limited, and no provider has a price and a bound for this request",
     Reason.STORE_AWAY: "Redis is away",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",

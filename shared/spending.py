@@ -10,13 +10,13 @@ from decimal import ROUND_CEILING, Decimal
 
 import msgspec
 
+from shared.bounds import CODE, Bounds, bounds_of
 from shared.catalogue import Catalogue, Provider, Quota
 from shared.jobs import Fault
 from shared.limits import Limit, Limits
 from shared.money import NANOS_PER_DOLLAR, format_usd, from_nanos
 from shared.prices import tariff_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
-from shared.tokens import Measured, measure
 
 EVERYBODY = "*"
 """Whose quota is that of every owner who has none of his own; each has it for himself."""
@@ -79,42 +79,37 @@ def rows(purses: Purses, worst_nanos: int) -> Limits:
     return tuple(Limit(purse.scope, "money", float(worst_nanos), float(purse.ceiling)) for purse in purses)
 
 
-def worst_case(provider: Provider, model: str, measured: Measured, body_bytes: int) -> int | None:
+def worst_case(provider: Provider, model: str, bounds: Bounds) -> int | None:
     """The most that one call can cost there, in nano-dollars; None where that cannot be told.
 
     Its input has no more tokens than its body has bytes, and some hidden ones: no tokenizer in use makes more of a text, and
-    JSON has more bytes than its texts. Where it holds media, the provider's `context_tokens` are the bound. Its output is bounded by `max_tokens`, its own or the provider's, for each answer.
+    JSON has more bytes than its texts. Where it holds media, the provider's `context_tokens` are the bound. Its output is
+    bounded by `max_tokens`, its own or the provider's, for each answer.
     """
     tariff = tariff_of(provider, model)
-    most_in = provider.context_tokens if measured.media else body_bytes + HIDDEN_TOKENS
-    most_out = _most(measured.most_output_tokens, provider.max_tokens, measured.answers)
-    if tariff is None or most_in is None or most_out is None:
+    most_in = provider.context_tokens if bounds.media else bounds.input_bytes + HIDDEN_TOKENS
+    limits = [most for most in (bounds.max_tokens, provider.max_tokens) if most is not None]
+    if tariff is None or most_in is None or not limits:
         return None
-    return nanos_up(tariff.at_most(1, most_in, most_out))
-
-
-def _most(asked: int | None, provider_max: int | None, answers: int) -> int | None:
-    bounds = [asked] if asked is not None else []
-    if provider_max is not None:
-        bounds.append(provider_max * answers)
-    return min(bounds, default=None)
+    return nanos_up(tariff.at_most(1, most_in, min(limits) * bounds.answers))
 
 
 def beyond(
     body: bytes, model: str, asked: RoutingAsked | None, catalogue: Catalogue, ceilings: Purses
 ) -> Fault | None:
-    """What keeps a request from running under ceilings: no provider with a price and bounds, or too small a ceiling for it alone."""
-    measured = measure(body)
+    """What keeps a request from running under ceilings: a cost that nobody can bound, or too small a ceiling for it alone."""
+    bounds = bounds_of(body)
+    if isinstance(bounds, Fault):
+        return bounds
     wish = asked or NOTHING_ASKED
     known = [
         worst
         for provider in _allowed(catalogue.providers, wish)
         for name in (model, *(wish.models or ()))
-        if provider.model_for(name) is not None
-        and (worst := worst_case(provider, name, measured, len(body))) is not None
+        if provider.model_for(name) is not None and (worst := worst_case(provider, name, bounds)) is not None
     ]
     if not known:
-        return _unbounded(measured)
+        return _unbounded(bounds)
     least, ceiling = min(known), min(purse.ceiling for purse in ceilings)
     if least <= ceiling:
         return None
@@ -127,16 +122,16 @@ def _allowed(providers: Iterable[Provider], wish: RoutingAsked) -> list[Provider
     return [p for p in providers if p.enabled and (wish.providers is None or p.id in wish.providers)]
 
 
-def _unbounded(measured: Measured) -> Fault:
+def _unbounded(bounds: Bounds) -> Fault:
     why, param = "no provider that serves it has a price in the providers file or a list price", "model"
-    if measured.most_output_tokens is None:
+    if bounds.max_tokens is None:
         why = "nothing bounds its answer, or has a price: set max_tokens (or max_completion_tokens) in the request"
         param = "max_tokens"
-    elif measured.media:
+    elif bounds.media:
         why = "it holds images or other media, and no provider of it has both a price and context_tokens in the providers file"
         param = "messages"
     message = f"What may be spent is limited, and what this request can cost at most is not known: {why}."
-    return Fault(code="cost_not_bounded", message=message, param=param)
+    return Fault(code=CODE, message=message, param=param)
 
 
 def overspent(max_cost_nanos: int) -> Fault:

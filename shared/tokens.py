@@ -180,25 +180,27 @@ def measure(body: bytes) -> Measured:
         tokens = sum(len(p) if isinstance(p, list) else text_tokens(p) for p in prompts)
         return Measured(tokens, answers * max(len(prompts), 1), PLAIN_MAX_TOKENS if most is None else most)
     return Measured(
-        messages_tokens(found.messages) + extras, answers, most, media=_holds_media(found.messages)
+        messages_tokens(found.messages) + extras, answers, most, media=holds_media(found.messages)
     )
 
 
 _TEXTS = frozenset({"text", "refusal"})
 
 
-def _holds_media(messages: Any) -> bool:
+def holds_media(messages: Any) -> bool:
+    """Whether a chat holds something else than text, or an answer of before by its id."""
     for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and any(_is_media(part) for part in content):
-            return True
-        if isinstance(message, dict) and message.get("audio"):  # an answer of before, by its id
+        if not isinstance(message, dict):
+            continue
+        content = message.get("content")
+        if message.get("audio") or (isinstance(content, list) and any(map(_is_media, content))):
             return True
     return False
 
 
 def _is_media(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") not in _TEXTS
+    kind = part.get("type") if isinstance(part, dict) else "text"
+    return not isinstance(kind, str) or kind not in _TEXTS
 
 
 def messages_tokens(messages: Any) -> int:

@@ -68,13 +68,26 @@ class Job(msgspec.Struct, frozen=True):
     def read(self) -> Request:
         return read_body(self.line) if self.slip.id else read_request(self.line)
 
-    def overspent(self, blocks: Sequence[Block]) -> Fault | None:
-        """What its batch says where nothing but its `max_cost` keeps it from being called, and no call is under way that could leave some."""
+    def told_apart(self, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+        """With the batch's `max_cost` by its own name where that is spent, and not what its owner may spend."""
         if self.max_cost_nanos is None:
-            return None
+            return blocks
         scope = batch_purse(self.batch_id, self.max_cost_nanos).scope
-        reached = all(block.reason is Reason.BUDGET_SPENT and block.detail == scope for block in blocks)
-        return overspent(self.max_cost_nanos) if blocks and reached else None
+        own = (b.reason is Reason.BUDGET_SPENT and b.detail == scope for b in blocks)
+        return tuple(
+            msgspec.structs.replace(block, reason=Reason.MAX_COST) if is_own else block
+            for block, is_own in zip(blocks, own, strict=True)
+        )
+
+    def overspent(self, blocks: Sequence[Block]) -> Fault | None:
+        """What its batch says where nothing but its `max_cost` keeps it from being called, and no call is under way that could leave some.
+
+        Providers that were taken away do not count: the batch would wait for them until its window ends.
+        """
+        reasons = {block.reason for block in blocks}
+        if self.max_cost_nanos is None or Reason.MAX_COST not in reasons:
+            return None
+        return overspent(self.max_cost_nanos) if reasons <= {Reason.MAX_COST, Reason.DISABLED} else None
 
 
 class Upstream(Fleet, Protocol):
@@ -136,7 +149,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
     while left:
         found = upstream.acquire([option.candidate for option in left])
         if not isinstance(found, Permit):
-            blocks = found
+            blocks = job.told_apart(found)
             break
         option = left[found.choice]
         provider, started = option.provider, time.monotonic()
@@ -156,7 +169,9 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
             return _answered(job, request, option, answer, tries)
     if failed is not None and (not options or waits_briefly(failed.error, slip.history, catalogue.retry)):
         return failed
-    return Blocked(job, request, _blocks(options, upstream) if tries else blocks, tuple(tries))
+    if tries:
+        blocks = job.told_apart(_blocks(options, upstream))
+    return Blocked(job, request, blocks, tuple(tries))
 
 
 def _sent(request: Request, option: Option) -> bytes:

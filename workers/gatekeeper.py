@@ -45,11 +45,15 @@ _log = get_logger(__name__)
 class _Item:
     """An ask, or a report, and who waits for what comes of it."""
 
-    __slots__ = ("answer", "ask", "at", "done", "left", "report")
+    __slots__ = ("answer", "ask", "at", "done", "left", "report", "scopes")
 
-    def __init__(self, ask: Ask | None, report: Report | None, *, waits: bool) -> None:
+    def __init__(
+        self, ask: Ask | None, report: Report | None, *, waits: bool, scopes: Sequence[str] = ()
+    ) -> None:
+        """`scopes`: under which the call that has ended was counted."""
         self.ask = ask
         self.report = report
+        self.scopes = scopes
         self.at = time.monotonic()
         self.done = threading.Event() if waits else None
         self.answer: Permit | tuple[Block, ...] | bool | None = None
@@ -86,6 +90,7 @@ class Gatekeeper:
         self._lines = Lines(places)
         self._out: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._one_by_one = threading.Lock()
         self._silent_since: float | None = None
@@ -115,10 +120,21 @@ class Gatekeeper:
         return 0.0 if since is None else time.monotonic() - since
 
     def held(self) -> dict[str, int]:
-        """Calls under way, by the scope of a limit for their number, or of a window."""
-        adaptive = self._adaptive()
+        """Calls under way, by the scope of a limit for their number or money, or of a window."""
         with self._lock:
-            found = {scope: n for scope, n in self._held.items() if n > 0}
+            return self._asked_about(self._held - self._ended)
+
+    def _told(self) -> dict[str, int]:
+        """The same as the gate is told: a call is under way until the exchange that brings its report.
+
+        Else money that it leaves would look as if it were spent for good.
+        """
+        with self._lock:
+            return self._asked_about(self._held)
+
+    def _asked_about(self, counts: "Counter[str]") -> dict[str, int]:
+        adaptive = self._adaptive()
+        found = {scope: n for scope, n in counts.items() if n > 0}
         return found if adaptive else {scope: n for scope, n in found.items() if not scope.startswith("w:")}
 
     def in_flight(self) -> dict[str, int]:
@@ -179,16 +195,16 @@ class Gatekeeper:
         return found
 
     def settle(self, permit: Permit, ending: Ending) -> bool:
-        with self._lock:
-            self._out[permit.candidate.provider] -= 1
-            self._held.subtract(permit.scopes)
-        if permit.limited:
-            self._lines.ended(permit.candidate.provider)
         waits = ending.result == "failed"
-        item = _Item(None, report_of(permit, ending), waits=waits)
+        item = _Item(None, report_of(permit, ending), waits=waits, scopes=permit.scopes)
         if self.silent_s > 0:
             self._alone.learn(item.report, self._settings())
+        with self._lock:
+            self._out[permit.candidate.provider] -= 1
+            self._ended.update(item.scopes)
         self._items.put(item)
+        if permit.limited:
+            self._lines.ended(permit.candidate.provider)
         if item.done is None:
             return True
         while not item.done.wait(PATIENCE_S):
@@ -254,6 +270,7 @@ class Gatekeeper:
         asked = time.monotonic()
         if self._silent_since is None:
             self._silent_since = asked
+        self._settled(items)
         reports = [_aged(i.report, asked - i.at) for i in items if i.report is not None]
         asks = [i.ask for i in items if i.ask is not None]
         try:
@@ -264,7 +281,7 @@ class Gatekeeper:
                 sender=self._holder,
                 serial=self._serial,
                 spread=random.random(),
-                flight=Flight(self.held(), self._adaptive()),
+                flight=Flight(self._told(), self._adaptive()),
             )
         except StoreUnavailableError as exc:
             self._alone.begin(exc.message, self.held())
@@ -276,6 +293,14 @@ class Gatekeeper:
         if told.conditions:
             self._learned(dict(told.conditions))
         return told
+
+    def _settled(self, items: Sequence[_Item]) -> None:
+        """Their reports ride in this exchange: they are not under way in it. Repeated, it counts them once."""
+        with self._lock:
+            for item in items:
+                self._held.subtract(item.scopes)
+                self._ended.subtract(item.scopes)
+                item.scopes = ()
 
     def _drop(self, items: Sequence[_Item]) -> None:
         """Reports are lost, and asks are answered here, as long as they may be."""

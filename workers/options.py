@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from shared.bounds import bounds_of
 from shared.catalogue import Catalogue, Provider
 from shared.gate import Candidate
-from shared.jobs import History
+from shared.jobs import Fault, History
 from shared.limits import Limits
 from shared.lines import Request
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
-from shared.spending import Purses
+from shared.spending import Purses, rows, worst_case
 from shared.tokens import Expected, Learned, Measured, expect, measure
 from workers.needs import needs_of
 from workers.routing import eligible, ordered
@@ -80,7 +81,7 @@ def options_of(
         strategy_of(catalogue.routing, name),
         prices=own or name == "cost_optimized",
         pace=own or name == "least_latency",
-        size=catalogue.goes_by_size or bool(purses),
+        size=catalogue.goes_by_size,
     )
     measured = measure(request.body) if any(goes_by[1:]) else None  # counting is not free
     whole = _appraised(about, request, catalogue, measured)
@@ -91,9 +92,32 @@ def options_of(
             break
         job = msgspec.structs.replace(whole, model=model, allowed=allowed)
         fit, _ = eligible(job, catalogue.providers)
-        sizes = _sizes(measured, request, model, fit, fleet)
-        found += _ranked(job, fit, sizes, goes_by, endpoint, fleet, purses)
+        money = _reserved(request.body, model, fit, purses) if purses else {}
+        fit = [p for p in fit if p.id in money] if purses else fit
+        sizes = Sizes(measured, model, {p.id: fleet.learned(p, model) for p in fit}) if measured else None
+        named = {
+            p.id: fleet.candidate(p, model, endpoint, sizes.limited(p) if sizes else 0, money.get(p.id, ()))
+            for p in fit
+        }
+        ranked = _ranked(job, fit, named, sizes, goes_by, fleet)
+        found += [Option(provider, named[provider.id], model) for provider in ranked]
     return found
+
+
+def _ranked(
+    job: RoutedJob,
+    fit: Sequence[Provider],
+    named: Mapping[str, Candidate],
+    sizes: Sizes | None,
+    goes_by: "_GoesBy",
+    fleet: Fleet,
+) -> list[Provider]:
+    """Best first, as the strategy sees them that is told what it goes by."""
+    if sizes and goes_by.pace:
+        job = _sized(job, sizes.anywhere)
+    price = _price(sizes, fit) if sizes and goes_by.prices else _unpriced
+    views = fleet.seen(named.values(), price) if len(fit) > 1 else {}
+    return ordered(goes_by.strategy, job, fit, views, fleet.now())
 
 
 class _GoesBy(NamedTuple):
@@ -105,39 +129,13 @@ class _GoesBy(NamedTuple):
     size: bool
 
 
-def _sizes(
-    measured: Measured | None, request: Request, model: str, fit: Sequence[Provider], fleet: Fleet
-) -> Sizes | None:
-    if measured is None:
-        return None
-    return Sizes(measured, model, len(request.body), {p.id: fleet.learned(p, model) for p in fit})
-
-
-def _ranked(
-    job: RoutedJob,
-    fit: Sequence[Provider],
-    sizes: Sizes | None,
-    goes_by: _GoesBy,
-    endpoint: str,
-    fleet: Fleet,
-    purses: Purses,
-) -> list[Option]:
-    """Those that serve the job's model, best first."""
-    money: dict[str, Limits | None] = (
-        {p.id: sizes.reserved(p, purses) for p in fit} if sizes and purses else {}
-    )
-    named = {
-        p.id: fleet.candidate(p, job.model, endpoint, sizes.limited(p) if sizes else 0, money.get(p.id) or ())
-        for p in fit
-        if money.get(p.id, ()) is not None
-    }
-    payable = [p for p in fit if p.id in named]
-    if sizes and goes_by.pace:
-        job = _sized(job, sizes.anywhere)
-    price = _price(sizes, payable) if sizes and goes_by.prices else _unpriced
-    views = fleet.seen(named.values(), price) if len(payable) > 1 else {}
-    ranked = ordered(goes_by.strategy, job, payable, views, fleet.now())
-    return [Option(provider, named[provider.id], job.model) for provider in ranked]
+def _reserved(body: bytes, model: str, providers: Sequence[Provider], purses: Purses) -> dict[str, Limits]:
+    """What a call has to reserve of each purse, where the most that it can cost is known."""
+    bounds = bounds_of(body)
+    if isinstance(bounds, Fault):
+        return {}
+    worst = ((p.id, worst_case(p, model, bounds)) for p in providers)
+    return {name: rows(purses, nanos) for name, nanos in worst if nanos is not None}
 
 
 def _price(sizes: Sizes, providers: Sequence[Provider]) -> Price:

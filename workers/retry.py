@@ -103,7 +103,7 @@ def park(blocks: Sequence[Block], history: History, *, now: float, spread: float
     )
 
 
-_NOBODYS = {Reason.NO_PROVIDER: (NOBODY,)}
+_NOBODYS = {Reason.NO_PROVIDER: (NOBODY,), Reason.COST_NOT_BOUNDED: (NOBODY,)}
 
 
 def _serves(block: Block, now: float) -> float:

@@ -6,20 +6,17 @@ from functools import cached_property
 
 from shared.catalogue import Provider
 from shared.jobs import Usage
-from shared.limits import Limits
 from shared.prices import cost_of
-from shared.spending import Purses, rows, worst_case
 from shared.tokens import Expected, Learned, Measured, expect, together
 
 
 class Sizes:
     """Of one request, for one model."""
 
-    def __init__(self, measured: Measured, model: str, body_bytes: int, known: Mapping[str, Learned]) -> None:
+    def __init__(self, measured: Measured, model: str, known: Mapping[str, Learned]) -> None:
         """`known`: of the providers that may serve it, by id."""
         self._measured = measured
         self._model = model
-        self._body_bytes = body_bytes
         self._known = known
 
     def at(self, provider: Provider) -> Expected:
@@ -44,8 +41,3 @@ class Sizes:
         expected = self.at(provider)
         usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
         return cost_of(provider, self._model, usage)
-
-    def reserved(self, provider: Provider, purses: Purses) -> Limits | None:
-        """What a call has to reserve of each purse; None where the most that it can cost is not known."""
-        worst = worst_case(provider, self._model, self._measured, self._body_bytes)
-        return None if worst is None else rows(purses, worst)

@@ -26,6 +26,6 @@ end
 call('DEL', key .. ':st', key .. ':ix', key .. ':at', key .. ':ru', key .. ':sh')
 for _, set in ipairs({ 'chores', 'windows', 'closing' }) do call('ZREM', P .. set, A.id) end
 call('LREM', P .. 'active', 0, A.id)
-call('DEL', P .. 'lm:money:batch:' .. A.id)
+call('EXPIRE', P .. 'lm:money:batch:' .. A.id, 86400) -- a worker that was cut off may still ask, or tell what it spent
 keep_for_retention(key)
 return 1

@@ -222,6 +222,30 @@ def test_what_a_call_used_is_told_where_it_was_limited(keeper: Gatekeeper, serve
     assert [report.used for report in server.reports] == [{"tpm": 7.0}, None]
 
 
+def test_a_call_is_under_way_until_its_report_rides(server: Server) -> None:
+    """Whenever it ends: else what it leaves of the money would look spent, with nothing under way."""
+    paying = Candidate("a", "a", "", "m", "", (_money(),))
+    ends: list[Callable[[], object]] = []
+
+    def settings() -> Breaker:  # asked for between the gathering of reports and the count of what is held
+        if ends:
+            ends.pop()()
+        return Breaker()
+
+    found = Gatekeeper(server, settings, "w1")
+    found.start(lambda _: None)
+    try:
+        permit = granted(found.acquire([paying]))
+        ends.append(lambda: found.settle(permit, ANSWERED))
+        server.held.clear()
+        granted(found.acquire([B]))
+        wait_for(lambda: server.reports, 5, "the report")
+        assert [held.get("b:1", 0) for held in server.held[:2]] == [1, 0]
+        assert found.held() == {}
+    finally:
+        found.stop()
+
+
 def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
     keeper: Gatekeeper, server: Server, leave: Callable[[], None]
 ) -> None:

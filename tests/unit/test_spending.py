@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.bounds import Bounds, bounds_of
 from shared.catalogue import Catalogue, Provider, Quota, parse_catalogue
 from shared.errors import ConfigError
 from shared.gate import Block
-from shared.jobs import Slip, Usage
+from shared.jobs import Fault, Slip, Usage
 from shared.limits import Limit
-from shared.money import from_nanos, to_nanos
+from shared.money import to_nanos
 from shared.prices import cost_of
 from shared.reasons import Reason
 from shared.routing_asked import RoutingAsked
@@ -25,6 +26,7 @@ from workers.execute import Job
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
 TEN = Quota(max_cost=Decimal(10))
 PURSE = batch_purse("b", 10**9)
+CHAT = "/v1/chat/completions"
 
 
 def provider(name: str = "p", **fields: Any) -> Provider:
@@ -80,7 +82,9 @@ def test_what_is_reserved_bounds_the_call_whatever_the_tokenizer(
     """A token for each byte of the text, and answers as long as they may be."""
     raw = body(messages=[{"role": "user", "content": text}], max_tokens=asked, n=answers)
     dear = provider(prices={"m": {"input": str(price), "output": str(price * 2)}})
-    worst = worst_case(dear, "m", measure(raw), len(raw))
+    bounds = bounds_of(raw)
+    assert isinstance(bounds, Bounds)
+    worst = worst_case(dear, "m", bounds)
     assert worst is not None
     used = Usage(input_tokens=len(text.encode()), output_tokens=int(share * asked * answers))
     cost = cost_of(dear, "m", used)
@@ -113,13 +117,15 @@ def test_what_is_needed_to_bound_a_call(
     fields: dict[str, Any], of_provider: dict[str, Any], known: bool
 ) -> None:
     raw = body(**fields)
-    found = worst_case(provider(**{"cost_per_1k_tokens": 0.01, **of_provider}), "m", measure(raw), len(raw))
+    bounds = bounds_of(raw)
+    assert isinstance(bounds, Bounds)
+    found = worst_case(provider(**{"cost_per_1k_tokens": 0.01, **of_provider}), "m", bounds)
     assert (found is not None) == known
 
 
 def test_the_providers_own_longest_answer_bounds_a_request_that_asks_for_more() -> None:
-    raw = body(max_tokens=10**6, n=2)
-    small = worst_case(provider(cost_per_1k_tokens=1, max_tokens=100), "m", measure(raw), 0)
+    bounds = Bounds(0, answers=2, max_tokens=10**6)
+    small = worst_case(provider(cost_per_1k_tokens=1, max_tokens=100), "m", bounds)
     assert small == (512 + 200) * 10**6
 
 
@@ -147,17 +153,97 @@ def test_a_request_that_alone_exceeds_the_least_ceiling_says_what_it_can_cost() 
     assert "no more than 0.1 may be spent" in fault.message
 
 
-def blocked(*details: str, reason: Reason = Reason.BUDGET_SPENT) -> list[Block]:
-    return [Block("p", reason, 0.0, detail) for detail in details]
+def blocked(*details: str, reason: Reason = Reason.BUDGET_SPENT) -> tuple[Block, ...]:
+    return tuple(Block("p", reason, 0.0, detail) for detail in details)
 
 
 def test_a_batch_ends_only_where_its_own_ceiling_is_all_that_is_in_the_way() -> None:
-    job = Job("b", "/v1/chat/completions", Slip(index=0, offset=0, length=1), b"", "b/1", 1, None, "a", 10**9)
-    fault = job.overspent(blocked("batch:b", "batch:b"))
-    assert fault is not None
-    assert fault.code == "max_cost_reached"
-    assert "1 US dollars" in fault.message
-    assert job.overspent([]) is None
-    assert job.overspent(blocked("batch:b", "owner:a")) is None
-    assert job.overspent([*blocked("batch:b"), *blocked("", reason=Reason.BREAKER_OPEN)]) is None
-    assert from_nanos(10**9) == 1
+    job = Job("b", CHAT, Slip(index=0, offset=0, length=1), b"", "b/1", 1, None, "a", 10**9)
+
+    def fault(*blocks: Block) -> str | None:
+        found = job.overspent(job.told_apart(blocks))
+        return None if found is None else found.code
+
+    assert fault(*blocked("batch:b", "batch:b")) == "max_cost_reached"
+    assert fault(*blocked("batch:b"), *blocked("", reason=Reason.DISABLED)) == "max_cost_reached"
+    assert fault() is None
+    assert fault(*blocked("", reason=Reason.DISABLED)) is None
+    assert fault(*blocked("batch:b", "owner:a")) is None
+    assert fault(*blocked("batch:b"), *blocked("", reason=Reason.BREAKER_OPEN)) is None
+    assert [b.reason for b in job.told_apart(blocked("batch:b", "owner:a"))] == [
+        Reason.MAX_COST,
+        Reason.BUDGET_SPENT,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": "100"}, "n"),
+        ({"n": 100.0}, "n"),
+        ({"n": True}, "n"),
+        ({"best_of": -1}, "best_of"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"modalities": ["audio"]}, "modalities"),
+        ({"audio": {"voice": "a"}}, "audio"),
+        ({"service_tier": "priority"}, "service_tier"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"models": ["dear"]}, "models"),
+        ({"plugins": [{"id": "web"}]}, "plugins"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": []}]}, "tools"),
+    ],
+)
+def test_what_may_cost_more_than_is_known_cannot_be_bounded(fields: dict[str, Any], param: str) -> None:
+    found = bounds_of(body(max_tokens=10, **fields) if "max_tokens" not in fields else body(**fields))
+    assert isinstance(found, Fault)
+    assert (found.code, found.param) == ("cost_not_bounded", param)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers", "max_tokens"),
+    [
+        ({}, 1, None),
+        ({"max_tokens": 5, "n": 3, "best_of": 2}, 3, 5),
+        ({"max_tokens": 5, "max_completion_tokens": 900}, 1, 900),
+        ({"max_tokens": 5, "prompt": ["a", "b", "c"]}, 3, 5),
+        ({"max_tokens": 5, "prompt": [[1, 2], [3]], "n": 2}, 4, 5),
+        ({"max_tokens": 5, "prompt": [1, 2, 3], "web_search_options": None}, 1, 5),
+        ({"max_tokens": 5, "tools": [{"type": "function"}], "modalities": ["text"]}, 1, 5),
+    ],
+)
+def test_the_worse_of_all_readings_counts(
+    fields: dict[str, Any], answers: int, max_tokens: int | None
+) -> None:
+    """Of both fields for the length, and of both forms of a request, whichever the provider goes by."""
+    found = bounds_of(body(**fields))
+    assert isinstance(found, Bounds)
+    assert (found.answers, found.max_tokens) == (answers, max_tokens)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["messages", "prompt", "n", "best_of", "max_tokens", "tools", "modalities", "service_tier", "functions"]
+)
+
+
+@given(
+    st.dictionaries(FIELDS, json_values, max_size=4),
+    st.lists(
+        st.fixed_dictionaries(
+            {"content": st.lists(st.fixed_dictionaries({"type": json_values}), max_size=2)}
+        ),
+        max_size=2,
+    ),
+)
+def test_whatever_stands_in_a_body_is_measured_and_bounded_without_an_error(
+    fields: dict[str, Any], messages: list[Any]
+) -> None:
+    for fill in (fields, {**fields, "messages": messages}):
+        raw = json.dumps({"model": "m", **fill}).encode()
+        measure(raw)
+        bounds_of(raw)

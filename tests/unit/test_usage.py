@@ -101,7 +101,10 @@ def test_what_holds_media_teaches_nothing_of_text() -> None:
     [
         (RateLimitedError("429", http_status=429), True),
         (ProviderFailedError("503", http_status=503), True),
-        (ProviderBusyError("408", http_status=408), True),
+        (ProviderFailedError("500", http_status=500), True),
+        (ProviderBusyError("408", http_status=408), False),
+        (ProviderFailedError("502", http_status=502), False),
+        (ProviderFailedError("524", http_status=524), False),
         (RequestRefusedError("cannot be sent"), True),
         (ProviderTimeoutError("504", http_status=504), False),
         (ProviderTimeoutError("silent"), False),
