@@ -1,5 +1,6 @@
 """What a batch and an owner may spend: never more by the provider's own count, and what does not run any more says why."""
 
+import signal
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,7 +11,7 @@ import openai
 import pytest
 import requests
 from openai import OpenAI
-from support.batches import jsonl, line, lines, outcomes, submit, wait_for_end
+from support.batches import jsonl, line, lines, outcomes, submit, upload, wait_for_end
 from support.edge import edge
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
@@ -68,7 +69,11 @@ def test_two_hundred_at_a_time_never_spend_more_than_max_cost(stack: Stack, clie
     """Failures, and a worker killed in the midst, included."""
     ceiling = Decimal(10)
     stack.simulator.patch(
-        latency_s=0.5, completion_tokens=ANSWER, completion_tokens_spread=200, error_rate=0.05
+        latency_s=0.5,
+        completion_tokens=ANSWER,
+        completion_tokens_spread=200,
+        error_rate=0.05,
+        error_statuses=[500, 503],
     )
     batch = submit(client, long_ones(900), extra_body={"max_cost": float(ceiling)})
     assert batch.model_extra is not None
@@ -98,6 +103,57 @@ def test_two_hundred_at_a_time_never_spend_more_than_max_cost(stack: Stack, clie
     told = Decimal(ended.model_extra["cost_usd"])
     lost = CONCURRENCY // 2 * one  # what the killed worker had under way stays booked at its worst
     assert told >= ceiling - lost - one, "the batch ended before its money was spent"
+
+
+def test_a_worker_that_wakes_when_its_batch_has_ended_spends_nothing_more(stack_of_its_own: Stack) -> None:
+    """It has shards in hand, and asks the gate before it hears that its leases are gone."""
+    stack = stack_of_its_own
+    stack.simulator.patch(latency_s=0.2, completion_tokens=ANSWER, completion_tokens_spread=0)
+    ceiling = Decimal(2)
+    with stack.client as client:
+        batch = submit(client, long_ones(400), extra_body={"max_cost": str(ceiling)})
+        wait_for(lambda: stack.simulator.stats()["default"]["calls"] > 20, 30, "calls to be under way")
+        frozen = stack.workers[0]
+        frozen.send_signal(signal.SIGSTOP)
+        try:
+            assert wait_for_end(client, batch.id, 90).status == "cancelled"
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        wait_for(lambda: stack.workers_alive() == 2, 30, "the worker to be back")
+        ended = wait_for_end(
+            client, submit(client, lines(40)).id
+        )  # it works on, and begins nothing of the old one
+        assert len(outcomes(client, ended)) == 40
+    assert spent(stack, ANSWER) <= ceiling + 40 * (ANSWER + 200) * PRICE
+    old = [
+        call
+        for call in stack.simulator.calls()
+        if call["prompt"].startswith("job ") and "says" not in call["prompt"]
+    ]
+    tokens = sum(call["prompt_tokens"] + (call["completion_tokens"] or ANSWER) for call in old)
+    assert tokens * PRICE <= ceiling
+
+
+def test_a_request_that_can_be_read_in_two_ways_is_bounded_by_the_dearer(
+    client: OpenAI, stack: Stack
+) -> None:
+    """A list of prompts is many answers, whatever else stands beside it."""
+    stack.simulator.patch(completion_tokens=ANSWER, completion_tokens_spread=0)
+    body = {"model": "m", "prompt": ["hi"] * 100, "max_tokens": 1000, "messages": []}
+    rows = [
+        {"custom_id": f"j{n}", "method": "POST", "url": "/v1/completions", "body": body} for n in range(10)
+    ]
+    file = upload(client, jsonl(rows))
+    batch = client.batches.create(
+        input_file_id=file,
+        endpoint="/v1/completions",
+        completion_window="24h",
+        extra_body={"max_cost": "1.2"},
+    )
+    ended = wait_for_end(client, batch.id)
+    assert ended.request_counts is not None
+    assert ended.request_counts.completed < 10
+    assert spent(stack, ANSWER) <= Decimal("1.2")
 
 
 def test_a_batch_that_can_be_paid_for_is_as_any_other(stack: Stack, client: OpenAI) -> None:
@@ -195,6 +251,11 @@ def test_an_owners_quota_holds_for_all_that_is_his_and_what_waits_comes_back_whe
         quota_now = requests.get(f"{stack.base_url}/quota", timeout=5).json()
         assert (quota_now["max_cost"], quota_now["per"]) == ("0.02", "total")
         assert Decimal(quota_now["spent"]) == spent(stack, 20) == quota - Decimal(quota_now["left"])
+        whole = stack.config.read_text()
+        stack.configure([provider(stack)])  # as half of a file may look that has the owners at its end
+        with pytest.raises(AssertionError, match="in vain"):
+            wait_for(lambda: spent(stack, 20) > quota, 3, "more to be spent")
+        stack.config.write_text(whole)
         before = time.monotonic()
         stack.configure([provider(stack)], owners={"*": {"max_cost": 5, "per": "day"}})
         ended = wait_for_end(client, batch.id)

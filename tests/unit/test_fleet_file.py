@@ -12,7 +12,7 @@ from shared.catalogue import parse_catalogue
 from shared.clock import ManualClock
 from shared.config import load_settings
 from shared.errors import ConfigError
-from shared.fleet_file import RACY_S, FleetFile, version_of
+from shared.fleet_file import QUOTA_LIFTED_S, RACY_S, FleetFile, version_of
 from shared.fleet_watch import FleetWatch
 
 
@@ -52,6 +52,20 @@ class Desk:
     @property
     def ids(self) -> list[str]:
         return [provider.id for provider in self.file.current.providers]
+
+
+def test_a_file_that_lifts_a_quota_must_lie_there_for_longer(tmp_path: Path) -> None:
+    """Half a file may well be a valid one without the quotas that stand at its end."""
+    whole = text("a") + "owners: {alice: {max_cost: 1}}\n"
+    desk = Desk(tmp_path, whole)
+    desk.write(text("a"))
+    times = int(QUOTA_LIFTED_S / 0.5)
+    assert not any(desk.looks(times))
+    desk.write(whole.replace("max_cost: 1", "max_cost: 2"))
+    assert any(desk.looks(2)), "another quota is no lifted one"
+    desk.write(text("a"))
+    assert desk.looks(times + 1) == [False] * times + [True]
+    assert desk.file.current.owners == {}
 
 
 @pytest.fixture
