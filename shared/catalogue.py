@@ -244,6 +244,9 @@ class Quota(_Record):
     per: Literal["day", "month", "total"] = "month"
 
 
+EVERYBODY = "*"
+"""Whose quota is that of every owner who has none of his own; each has it for himself."""
+
 Owner = Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,39})$")]
 
 

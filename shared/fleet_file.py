@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.catalogue import Catalogue, fleet_path, parse_catalogue
+from shared.catalogue import EVERYBODY, Catalogue, fleet_path, parse_catalogue
 from shared.clock import Clock, SystemClock
 from shared.config import Settings
 from shared.errors import ConfigError
@@ -96,7 +96,8 @@ class FleetFile:
         if not owners or isinstance(contents, str) or self._clock.now() - self._seen_at >= QUOTA_LIFTED_S:
             return True
         try:
-            return owners.keys() <= parse_catalogue(contents, self.path).owners.keys()
+            fresh = parse_catalogue(contents, self.path).owners
+            return EVERYBODY in fresh or owners.keys() <= fresh.keys()
         except ConfigError:
             return True  # to be refused
 

@@ -11,15 +11,12 @@ from decimal import ROUND_CEILING, Decimal
 import msgspec
 
 from shared.bounds import CODE, Bounds, bounds_of
-from shared.catalogue import Catalogue, Provider, Quota
+from shared.catalogue import EVERYBODY, Catalogue, Provider, Quota
 from shared.jobs import Fault
 from shared.limits import Limit, Limits
 from shared.money import NANOS_PER_DOLLAR, format_usd, from_nanos
 from shared.prices import tariff_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
-
-EVERYBODY = "*"
-"""Whose quota is that of every owner who has none of his own; each has it for himself."""
 
 HIDDEN_TOKENS = 512
 """What a provider may add to a request: roles, separators, its own instructions for tools (Anthropic's are up to 500 or so)."""

@@ -63,6 +63,8 @@ def test_a_file_that_lifts_a_quota_must_lie_there_for_longer(tmp_path: Path) -> 
     assert not any(desk.looks(times))
     desk.write(whole.replace("max_cost: 1", "max_cost: 2"))
     assert any(desk.looks(2)), "another quota is no lifted one"
+    desk.write(text("a") + "owners: {'*': {max_cost: 1}}\n")
+    assert any(desk.looks(2)), "alice has everybody's quota now"
     desk.write(text("a"))
     assert desk.looks(times + 1) == [False] * times + [True]
     assert desk.file.current.owners == {}
