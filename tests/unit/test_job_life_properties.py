@@ -262,4 +262,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife: Any = Life.TestCase
-TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
