@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
 
 Capability = Literal["tools", "json_object", "json_schema", "vision", "audio", "files", "logprobs", "n"]
-"""What a request may need; `workers/needs.py` tells which fields of a body ask for it."""
+"""What a request may need; `shared/needs.py` tells which fields of a body ask for it."""
 
 STRATEGIES = ("round_robin", "failover", "least_latency", "cost_optimized")
 """The names of those that come with it; `workers/strategies` has the functions."""

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -13,17 +13,14 @@ from shared.gate import Candidate
 from shared.jobs import Fault, History
 from shared.limits import Limits
 from shared.lines import Request
+from shared.needs import needs_in
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
 from shared.spending import Purses, rows, worst_case
 from shared.tokens import Expected, Learned, Measured, expect, measure
-from workers.needs import needs_of
 from workers.routing import eligible, ordered
 from workers.sizes import Sizes
 from workers.strategies.custom import strategy_of
 from workers.strategies.records import RoutedJob, Strategy, View
-
-_body = msgspec.json.Decoder(dict[str, Any])
-
 
 MOST_OPTIONS = 100
 """The gate looks at all of them in one script: the models that a request names besides its own are asked for as far as this goes."""
@@ -154,7 +151,7 @@ def _appraised(
     if measured is not None:
         job = _sized(msgspec.structs.replace(job, max_output_tokens=measured.max_tokens), expect(measured))
     if catalogue.goes_by_needs:
-        job = msgspec.structs.replace(job, needs=needs_of(_body.decode(request.body)))
+        job = msgspec.structs.replace(job, needs=needs_in(request.body))
     return job
 
 

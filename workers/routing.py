@@ -1,43 +1,10 @@
 """Whom to ask: the providers that may serve a job, and why the others may not; ordered by a strategy."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 from shared.catalogue import Provider
+from shared.fitness import Unfit, unfit
 from workers.strategies.records import UNKNOWN, WARM_UP, RoutedJob, Strategy, View, call_s
-
-
-class Unfit(StrEnum):
-    """Why a provider cannot serve a job, whatever its condition."""
-
-    DISABLED = "disabled"
-    NOT_ASKED_FOR = "not_asked_for"
-    MODEL = "model"
-    CAPABILITY = "capability"
-    CONTEXT = "context"
-    MAX_TOKENS = "max_tokens"
-
-
-def unfit(job: RoutedJob, provider: Provider) -> Unfit | None:
-    """The first reason that speaks against it; None where there is none."""
-    if not provider.enabled:
-        return Unfit.DISABLED
-    if job.allowed is not None and provider.id not in job.allowed:
-        return Unfit.NOT_ASKED_FOR
-    if provider.model_for(job.model) is None:
-        return Unfit.MODEL
-    if provider.capabilities is not None and not job.needs.issubset(provider.capabilities):
-        return Unfit.CAPABILITY
-    return _too_large(job, provider)
-
-
-def _too_large(job: RoutedJob, provider: Provider) -> Unfit | None:
-    asked = job.max_output_tokens or 0
-    if provider.context_tokens is not None and job.input_tokens + asked > provider.context_tokens:
-        return Unfit.CONTEXT
-    if provider.max_tokens is not None and asked > provider.max_tokens:
-        return Unfit.MAX_TOKENS
-    return None
 
 
 def eligible(job: RoutedJob, providers: Sequence[Provider]) -> tuple[list[Provider], dict[str, Unfit]]:
@@ -45,7 +12,7 @@ def eligible(job: RoutedJob, providers: Sequence[Provider]) -> tuple[list[Provid
     fit: list[Provider] = []
     why: dict[str, Unfit] = {}
     for provider in providers:
-        reason = unfit(job, provider)
+        reason = unfit(provider, job.model, job)
         if reason is None:
             fit.append(provider)
         else:

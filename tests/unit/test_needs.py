@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalogue import Capability
-from workers.needs import needs_of
+from shared.needs import needs_in, needs_of
 
 TOOL = {"type": "function", "function": {"name": "f"}}
 
@@ -51,3 +51,9 @@ FIELDS = ["messages", "tools", "functions", "response_format", "modalities", "lo
 @given(st.dictionaries(st.sampled_from(FIELDS), json))
 def test_any_body_is_read(body: dict[str, Any]) -> None:
     assert needs_of(body) <= set(get_args(Capability))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"tools"', b"\xff", b'{"tools":' + b"[" * 100_000])
+def test_what_is_no_body_needs_nothing(body: bytes) -> None:
+    assert needs_in(body) == set()
+    assert needs_in(b'{"tools": [{}], "n": 2}') == {"tools", "n"}

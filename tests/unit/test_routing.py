@@ -8,7 +8,8 @@ from support.routes import NOW, ids, jobs, provider, providers, seen
 
 from shared import catalogue
 from shared.catalogue import Provider
-from workers.routing import Unfit, eligible, rank
+from shared.fitness import Unfit
+from workers.routing import eligible, rank
 from workers.strategies import STRATEGIES
 from workers.strategies.records import UNKNOWN, WARM_UP, RoutedJob, View, call_s, chance
 

@@ -13,7 +13,7 @@ class RoutedJob(msgspec.Struct, frozen=True):
     """What a strategy may know of a job. `turn` differs from job to job and counts up within a batch.
 
     `tried` are providers that failed it, the last one last. `max_output_tokens` is what the request asks for; input and
-    expected output are estimates. `needs` are capabilities (`workers.needs`), `allowed` the ids of the only providers it may
+    expected output are estimates. `needs` are capabilities (`shared.needs`), `allowed` the ids of the only providers it may
     go to, `left_s` the seconds until its batch's window ends, or its own (below 0: that is past), `budget` the dollars it may cost; None where nobody has said.
     """
 

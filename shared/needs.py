@@ -1,12 +1,24 @@
-"""What a request needs of a provider, read from its body: the capabilities of the providers file."""
+"""What a request needs of a provider, read from its body: the capabilities of the providers file. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from shared.catalogue import Capability
+
+_body = msgspec.json.Decoder(dict[str, Any])
 
 _FORMATS: dict[object, Capability] = {"json_object": "json_object", "json_schema": "json_schema"}
 _PARTS: dict[object, Capability] = {"image_url": "vision", "input_audio": "audio", "file": "files"}
+
+
+def needs_in(body: bytes) -> frozenset[Capability]:
+    """The same of a body as it came; one that is no JSON object needs nothing."""
+    try:
+        return needs_of(_body.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return frozenset()
 
 
 def needs_of(body: Mapping[str, Any]) -> frozenset[Capability]:
