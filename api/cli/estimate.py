@@ -1,22 +1,33 @@
 """What a batch will take, before it is handed in: tokens, cost and time, from its lines, the providers file and what is learned. Pure."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Self
+
+import msgspec
 
 from api.cli.experience import NO_EXPERIENCE, Experience
 from shared.catalogue import Catalogue, Ceilings, Provider
+from shared.fitness import Unfit, Wanted, unfit, wanted
 from shared.jobs import Fault, Usage
-from shared.lines import checked_lines, read_request
+from shared.lines import Request, checked_lines, read_request
 from shared.offer import AnyOffer, CatalogueOffer
 from shared.prices import tariff_of
-from shared.tokens import Expected, Learned, Measured, expect, measure, together
+from shared.routing_asked import NOTHING_ASKED
+from shared.tokens import Expected, Learned, Measured, expect, measure, text_tokens, together
+
+MOST = 10**9
+"""Far more than any provider gives; JSON has numbers of any length."""
+
+Members = frozenset[str]
+"""The ids of the providers that can take a request."""
 
 
 @dataclass
 class Load:
-    """Requests and their tokens. `unbounded` of them set no `max_tokens`: `most_output_tokens` is of the others.
+    """Requests and their tokens. The answers to `unbounded` of them are bounded by nothing: `most_output_tokens` is of the others.
 
     How long the answers to `guessed` of them will be is a guess: nothing is learned of their model yet.
     """
@@ -36,14 +47,15 @@ class Load:
         self.unbounded += call.most_output_tokens is None
         self.guessed += guessed
 
-    def __iadd__(self, other: Self) -> Self:
-        self.requests += other.requests
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.most_output_tokens += other.most_output_tokens
-        self.unbounded += other.unbounded
-        self.guessed += other.guessed
-        return self
+    def plus(self, other: "Load") -> "Load":
+        return Load(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.most_output_tokens + other.most_output_tokens,
+            self.unbounded + other.unbounded,
+            self.guessed + other.guessed,
+        )
 
 
 @dataclass
@@ -55,8 +67,8 @@ class Share:
 
     provider: Provider
     load: Load = field(default_factory=Load)
-    loads: dict[str, Load] = field(default_factory=dict)
-    """The same by the model asked for."""
+    parts: dict[Members, dict[str, Load]] = field(default_factory=dict)
+    """The same by who else can serve it, and by the model it would be asked for."""
     usd: Decimal = Decimal(0)
     most_usd: Decimal = Decimal(0)
     unpriced: set[str] = field(default_factory=set)
@@ -73,11 +85,20 @@ class Share:
 
     @property
     def time_s(self) -> float | None:
-        return alone_s(self.provider, self.loads)
+        return self.time_for_s()
 
-    def add(self, model: str, call: Expected, *, guessed: bool) -> None:
+    def time_for_s(self, group: Members | None = None) -> float | None:
+        """Of what nobody outside the group can serve; of everything without one."""
+        loads: dict[str, Load] = {}
+        for members, by_model in self.parts.items():
+            if group is None or group.issuperset(members):
+                for model, load in by_model.items():
+                    loads[model] = loads.get(model, Load()).plus(load)
+        return alone_s(self.provider, loads)
+
+    def add(self, model: str, members: Members, call: Expected, *, guessed: bool) -> None:
         self.load.add(call, guessed=guessed)
-        self.loads.setdefault(model, Load()).add(call, guessed=guessed)
+        self.parts.setdefault(members, {}).setdefault(model, Load()).add(call, guessed=guessed)
         tariff = tariff_of(self.provider, model)
         if tariff is None:
             self.unpriced.add(model)
@@ -98,37 +119,54 @@ class Estimate:
         self.faults: list[Fault] = []
         self.loads: dict[str, Load] = {}
         """By the model asked for."""
-        self._shares = [Share(provider) for provider in catalogue.providers if provider.enabled]
-        self._serving: dict[str, list[Share]] = {}
-        self._learned: dict[str, list[tuple[Share, Learned]]] = {}
+        self.nobodys = 0
+        """Requests that no provider can take: they are in `loads`, and in no share."""
+        self.refused: Counter[tuple[str, Unfit]] = Counter()
+        """Why they cannot, by the ids of the providers that serve their models."""
+        self._shares = {each.id: Share(each) for each in catalogue.providers if each.enabled}
+        self._learned: dict[str, dict[str, Learned]] = {}
         self.learned: dict[str, Learned] = {}
         """By the model asked for, of all providers that serve it together."""
 
-    def add(self, model: str, asked: Measured) -> None:
-        """A provider takes what its own answers have taught; where it has none, what the others' have."""
+    def add(self, model: str, asked: Measured, wants: Wanted, others: Iterable[str] = ()) -> None:
+        """`others`: the models that the request names beside its own, for where that is not to be had.
+
+        A provider takes what its own answers have taught; where it has none, what the others' have. Its `max_tokens` bound
+        every answer there, and the largest of such bounds the answer wherever it is given.
+        """
         if model not in self._learned:
             self._learn(model)
         whole = self.learned[model]
-        guessed = not whole.calls
-        self.loads.setdefault(model, Load()).add(expect(asked, whole), guessed=guessed)
-        for share, learned in self._learned[model]:
-            share.add(model, expect(asked, learned), guessed=guessed)
+        names = (model, *others)
+        fit = [
+            (s, name) for s in self._shares.values() if (name := _as(s.provider, names, wants)) is not None
+        ]
+        members = frozenset(share.provider.id for share, _ in fit)
+        bounds = [_bounded(asked, share.provider) for share, _ in fit]
+        for (share, name), bounded in zip(fit, bounds, strict=True):
+            own = self._learned_of(share.provider, name)
+            share.add(name, members, expect(bounded, own), guessed=not own.calls)
+        widest = max(bounds, key=_most, default=asked)
+        self.loads.setdefault(model, Load()).add(expect(widest, whole), guessed=not whole.calls)
+        if not fit:
+            self._nobody(names, wants)
+
+    def _nobody(self, names: tuple[str, ...], wants: Wanted) -> None:
+        self.nobodys += 1
+        providers = [share.provider for share in self._shares.values()]
+        serving = [(p, name) for p in providers for name in names if p.model_for(name) is not None]
+        self.refused.update({(p.id, why) for p, name in serving if (why := unfit(p, name, wants))})
+
+    def _learned_of(self, provider: Provider, model: str) -> Learned:
+        if model not in self._learned:
+            self._learn(model)
+        return self._learned[model].get(provider.id, self.learned[model])
 
     def _learn(self, model: str) -> None:
-        shares = self._who(model)
-        known = [self.experience.of(share.provider, model) for share in shares]
-        whole = self.learned[model] = together(known)
-        self._learned[model] = [
-            (share, own if own.calls else whole) for share, own in zip(shares, known, strict=True)
-        ]
-
-    def _who(self, model: str) -> list[Share]:
-        """The providers that serve a model."""
-        found = self._serving.get(model)
-        if found is None:
-            found = [share for share in self._shares if share.provider.model_for(model) is not None]
-            self._serving[model] = found
-        return found
+        serving = [s.provider for s in self._shares.values() if s.provider.model_for(model) is not None]
+        known = {provider.id: self.experience.of(provider, model) for provider in serving}
+        self.learned[model] = together(known.values())
+        self._learned[model] = {name: own for name, own in known.items() if own.calls}
 
     @property
     def whole(self) -> Load:
@@ -137,7 +175,7 @@ class Estimate:
     @property
     def shares(self) -> list[Share]:
         """Of the providers that can serve some of it, in the file's order."""
-        return [share for share in self._shares if share.load.requests]
+        return [share for share in self._shares.values() if share.load.requests]
 
     @property
     def without_limits(self) -> list[str]:
@@ -150,17 +188,33 @@ class Estimate:
 
         What only some can serve takes these so long at least: the longest of such parts and of the whole.
         """
-        if not self.loads or self.without_limits:
+        if not self.shares or self.without_limits:
             return None
-        groups = [self._who(model) for model in self.loads]
-        return max(self._together_s(group) for group in [*groups, self.shares])
+        groups = {frozenset(share.provider.id for share in self.shares)}
+        groups.update(members for share in self.shares for members in share.parts)
+        return max(map(self._together_s, groups))
 
-    def _together_s(self, group: list[Share]) -> float:
+    def _together_s(self, group: Members) -> float:
         """Of what nobody outside the group can serve: `1 / sum(1 / time alone)`."""
-        members = {share.provider.id for share in group}
-        only = [m for m in self.loads if members.issuperset(share.provider.id for share in self._who(m))]
-        times = [alone_s(share.provider, {model: self.loads[model] for model in only}) for share in group]
-        return 1 / sum(1 / alone for alone in times if alone)
+        times = [self._shares[member].time_for_s(group) for member in group]
+        pace = sum(1 / alone for alone in times if alone)
+        return 1 / pace if pace else 0.0
+
+
+def _as(provider: Provider, names: Iterable[str], wants: Wanted) -> str | None:
+    """The first of the models that the provider can be asked for with such a request."""
+    return next((name for name in names if unfit(provider, name, wants) is None), None)
+
+
+def _bounded(asked: Measured, provider: Provider) -> Measured:
+    """With answers no longer than the provider gives; what asks for more is not sent there."""
+    if asked.max_tokens is not None or provider.max_tokens is None:
+        return asked
+    return msgspec.structs.replace(asked, max_tokens=provider.max_tokens)
+
+
+def _most(asked: Measured) -> float:
+    return math.inf if asked.max_tokens is None else asked.max_tokens
 
 
 def estimate(
@@ -179,8 +233,25 @@ def estimate(
         if isinstance(result, Fault):
             found.faults.append(result)
         elif place.data is not None:
-            found.add(model or result.model, measure(read_request(place.data).body))
+            _add(found, read_request(place.data), model)
     return found
+
+
+def _add(found: Estimate, request: Request, model: str | None) -> None:
+    asked = _measured(request.body)
+    routing = request.routing or NOTHING_ASKED
+    wants = wanted(request.body, asked, routing.providers)
+    found.add(model or request.model, asked, wants, () if model else routing.models or ())
+
+
+def _measured(body: bytes) -> Measured:
+    """Of any body whatever; no more answers and tokens of each than MOST, so that every sum has a float."""
+    try:
+        found = measure(body)
+    except Exception:  # noqa: BLE001  an edge: one odd line must not end the reading of fifty thousand
+        found = Measured(text_tokens(body.decode(errors="replace")))
+    most = None if found.max_tokens is None else min(found.max_tokens, MOST)
+    return msgspec.structs.replace(found, answers=min(found.answers, MOST), max_tokens=most)
 
 
 def alone_s(provider: Provider, loads: Mapping[str, Load]) -> float | None:
@@ -211,5 +282,5 @@ def time_s(limits: Ceilings, load: Load) -> float | None:
 def _sum(loads: Iterable[Load]) -> Load:
     total = Load()
     for load in loads:
-        total += load
+        total = total.plus(load)
     return total

@@ -6,6 +6,7 @@ from typing import Any
 from api.cli.estimate import Estimate, Load, Share
 from api.cli.report import fault_rows, row
 from api.cli.words import count, duration, printable, usd
+from shared.fitness import Unfit
 from shared.money import format_usd
 
 _MOST_NAMES = 3
@@ -24,6 +25,7 @@ def lines(file: str, found: Estimate) -> list[str]:
         row("tokens", _tokens(whole)),
         *(row("learned", each) for each in _learned(found)),
         *(row("provider", _provider(share, whole)) for share in found.shares),
+        *(row("nobody", each) for each in _nobody(found)),
         row("time", _time(found)),
     ]
 
@@ -84,7 +86,26 @@ def _speed(share: Share) -> str:
     return "time unknown (no limits)" if alone is None else f"{duration(alone)} at its limits"
 
 
+_UNFIT = {
+    Unfit.CAPABILITY: "{} lacks a capability that {} need",
+    Unfit.CONTEXT: "the context_tokens of {} are too few for {}",
+    Unfit.MAX_TOKENS: "the max_tokens of {} are too few for {}",
+    Unfit.NOT_ASKED_FOR: "{} is not among the routing.providers of {}",
+}
+
+
+def _nobody(found: Estimate) -> Iterator[str]:
+    """What no provider can take, and what is in the way at each that serves its model."""
+    if not found.nobodys:
+        return
+    yield f"{count(found.nobodys, 'request')} that no provider can take: in a batch they would wait until its window ends"
+    for (provider, why), number in sorted(found.refused.items()):
+        yield _UNFIT.get(why, "{} cannot take {}").format(provider, f"{number:,}")
+
+
 def _time(found: Estimate) -> str:
+    if not found.shares:
+        return "none: no provider can take any of it"
     together = found.time_s
     if together is None:
         return f"unknown: no rpm or tpm in the limits of {_names(found.without_limits)}"
@@ -103,6 +124,11 @@ def document(file: str, found: Estimate) -> dict[str, Any]:
         **_load(found.whole),
         "models": {model: load.requests for model, load in found.loads.items()},
         "providers": [_share(share) for share in found.shares],
+        "unserved_requests": found.nobodys,
+        "unserved_because": [
+            {"provider": provider, "reason": why, "requests": number}
+            for (provider, why), number in sorted(found.refused.items())
+        ],
         "time_s": _seconds(found.time_s),
         "learned": {
             "server": found.experience.server or None,

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from api.cli.estimate import Estimate, Load, estimate, time_s
 from api.cli.main import app
 from shared.catalogue import Catalogue, Limits
+from shared.fitness import Wanted
 from shared.jobs import Usage
 from shared.prices import tariff_of
 from shared.tokens import DEFAULT_ANSWER_TOKENS, Measured
@@ -130,6 +131,118 @@ def test_bad_lines_are_named_as_submit_would(edge: Edge) -> None:
     found = json.loads(edge("--json").stdout)
     assert len(found["errors"]["data"]) == 22
     assert found["errors"]["data"][0]["code"] == "invalid_json_line"
+
+
+SMALL = {
+    "id": "small",
+    "endpoint": "http://h/v1",
+    "cost_per_1k_tokens": 1,
+    "max_tokens": 2,
+    "context_tokens": 500,
+    "capabilities": ["tools"],
+    "limits": {"rpm": 60},
+}
+BIG = {
+    "id": "big",
+    "endpoint": "http://h/v1",
+    "cost_per_1k_tokens": 1,
+    "max_tokens": 1000,
+    "limits": {"rpm": 60},
+}
+LONG = [{"role": "user", "content": "word " * 1000}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "small", "big"),
+    [
+        ({"max_tokens": 2}, 1, 1),
+        ({"max_tokens": 3}, 0, 1),
+        ({"max_tokens": 1001}, 0, 0),
+        ({"messages": LONG}, 0, 1),
+        ({"n": 2}, 0, 1),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 1, 1),
+        ({"routing": {"providers": ["small"]}}, 1, 0),
+        ({"routing": {"providers": ["small"]}, "n": 2}, 0, 0),
+    ],
+)
+def test_who_cannot_take_a_request_does_not_count_it(
+    edge: Edge, fields: dict[str, Any], small: int, big: int
+) -> None:
+    edge.providers(SMALL, BIG)
+    edge.lines(line(1, max_tokens=1), line(2, **fields))
+    found = json.loads(edge("--json").stdout)
+    assert [each["requests"] - 1 for each in found["providers"]] == [small, big]
+    assert found["unserved_requests"] == (small + big == 0)
+
+
+def test_a_part_that_only_one_can_take_takes_as_long_as_that_one(edge: Edge) -> None:
+    edge.providers(SMALL, BIG)
+    edge.lines(line(1, max_tokens=1), *(line(n, n=2) for n in range(2, 11)))
+    found = json.loads(edge("--json").stdout)
+    assert [each["requests"] for each in found["providers"]] == [1, 10]
+    assert found["time_s"] == 9
+
+
+def test_what_nobody_can_take_is_told_with_what_is_in_the_way(edge: Edge) -> None:
+    edge.providers(SMALL, BIG)
+    edge.lines(line(1, max_tokens=1001), line(2, max_tokens=2000, routing={"providers": ["small"]}))
+    shown = edge().stdout.splitlines()[-5:]
+    assert shown == [
+        "  nobody   2 requests that no provider can take: in a batch they would wait until its window ends",
+        "  nobody   the max_tokens of big are too few for 1",
+        "  nobody   big is not among the routing.providers of 1",
+        "  nobody   the context_tokens of small are too few for 2",
+        "  time     none: no provider can take any of it",
+    ]
+    found = json.loads(edge("--json").stdout)
+    assert (found["unserved_requests"], found["providers"], found["time_s"]) == (2, [], None)
+    assert {"provider": "small", "reason": "context", "requests": 2} in found["unserved_because"]
+
+
+def test_another_model_of_the_request_is_asked_for_where_its_own_is_not_to_be_had(edge: Edge) -> None:
+    edge.providers({**SMALL, "models": {"mini": "m"}}, {**BIG, "models": {"other": "o"}})
+    edge.lines(line(1, max_tokens=1, routing={"models": ["other"]}), line(2, max_tokens=1))
+    found = json.loads(edge("--json").stdout)
+    assert [each["requests"] for each in found["providers"]] == [2, 1]
+
+
+def test_a_providers_own_bound_bounds_the_answers_there(edge: Edge) -> None:
+    edge.providers(SMALL, BIG)
+    edge.lines(line(1), line(2))
+    found = json.loads(edge("--json").stdout)
+    small, big = found["providers"]
+    assert (small["output_tokens"], small["most_output_tokens"]) == (4, 4)
+    assert (big["output_tokens"], big["most_output_tokens"]) == (2 * DEFAULT_ANSWER_TOKENS, 2000)
+    assert (found["output_tokens"], found["most_output_tokens"]) == (2 * DEFAULT_ANSWER_TOKENS, 2000)
+    assert Decimal(small["most_cost_usd"]) == Decimal(small["input_tokens"] + 4) / 1000
+    assert "no bound" not in edge().stdout
+    edge.providers(SMALL, LOCAL)
+    small, local = json.loads(edge("--json").stdout)["providers"]
+    assert (small["most_output_tokens"], local["most_output_tokens"]) == (4, None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 10**400},
+        {"max_tokens": 10**400, "n": 10**400},
+        {"best_of": 10**4000, "max_completion_tokens": 10**4000},
+        {"messages": [{"role": "user", "content": [{"type": []}, {"type": {}}, 7, None, {"text": {}}]}]},
+        {
+            "messages": [{"role": "user", "content": [{"type": [], "image_url": [], "file": 3}]}],
+            "tools": {"a": [None]},
+        },
+        {"response_format": {"type": []}, "logprobs": {}, "modalities": [[]], "functions": 3},
+        {"model": "\u0000\u202e", "messages": [3]},
+    ],
+)
+def test_no_line_that_could_be_handed_in_ends_in_a_traceback(edge: Edge, fields: dict[str, Any]) -> None:
+    for limited in ({}, {"context_tokens": 10**6, "capabilities": []}):
+        edge.providers({**LOCAL, "limits": {"rpm": 60, "tpm": 60}, "cost_per_1k_tokens": 1, **limited})
+        edge.lines(line(1), line(2, **fields))
+        result, document = edge(), edge("--json")
+        assert (result.exit_code, result.exception, document.exception) == (0, None, None)
+        assert json.loads(document.stdout)["requests"] == 2
 
 
 def told(*providers: dict[str, Any]) -> Answer:
@@ -263,7 +376,7 @@ def test_cost_is_the_sum_of_the_calls_each_in_its_own_tier(calls: list[tuple[str
     known = catalogue({**OPENAI, "models": names})
     found = Estimate(known)
     for model, asked, answered in calls:
-        found.add(model, Measured(asked, 1, answered))
+        found.add(model, Measured(asked, 1, answered), Wanted())
     share = found.shares[0]
     assert share.most_cost == sum(_cost(known, model, asked, answered) for model, asked, answered in calls)
     usual = [(model, asked, min(answered, DEFAULT_ANSWER_TOKENS)) for model, asked, answered in calls]
@@ -284,7 +397,7 @@ def test_what_only_a_slow_one_can_serve_takes_as_long_as_it_takes_it() -> None:
     )
     found = Estimate(known)
     for model in ("a", "a", "b", "b"):
-        found.add(model, Measured(10))
+        found.add(model, Measured(10), Wanted())
     assert found.time_s == 120
     assert [share.time_s for share in found.shares] == [240, pytest.approx(0.12)]
 
@@ -296,7 +409,7 @@ def test_a_models_own_limits_count_as_well() -> None:
             catalogue({"id": "x", "endpoint": "http://h/v1", "models": models, "limits": limits})
         )
         for model in ("a", "quick", "b"):
-            found.add(model, Measured(10))
+            found.add(model, Measured(10), Wanted())
         return found
 
     assert estimated(rpm=60, models={"b": {"rpm": 1}}).time_s == 120  # both names for it
@@ -315,7 +428,7 @@ def test_twins_halve_the_time(requests: int, tokens: int, rpm: int, tpm: int) ->
     assert time_s(Limits(concurrency=5), load) is None
     one = {"endpoint": "http://h/v1", "limits": {"rpm": rpm, "tpm": tpm}}
     found = Estimate(catalogue({"id": "a", **one}, {"id": "b", **one}))
-    found.add("m", Measured(tokens // requests, 1, 1))
+    found.add("m", Measured(tokens // requests, 1, 1), Wanted())
     single = found.shares[0].time_s
     assert single is not None
     assert found.time_s == pytest.approx(single / 2)
