@@ -22,7 +22,7 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.redact import KEY, redact
-from workers.headroom import rest_s
+from workers.headroom import meant_s, rest_s
 
 MAX_MESSAGE_CHARS = 2000
 MAX_WORD_CHARS = 200
@@ -230,10 +230,13 @@ def _hidden(text: str, key: str | None) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the provider asks to wait: the first sensible one of milliseconds, seconds and a date; else None."""
+    """Seconds the provider asks to wait: the first sensible one of milliseconds, seconds and a date; else None.
+
+    A number that can only be a Unix time is taken for one.
+    """
     for name, unit_s in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
         raw = headers.get(name)
-        if raw is not None and (found := _sensible(_number(raw) * unit_s)) is not None:
+        if raw is not None and (found := _sensible(meant_s(_number(raw), now, unit_s))) is not None:
             return found
     return _sensible(_date(headers.get("retry-after") or "") - now)
 

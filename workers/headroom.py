@@ -1,7 +1,8 @@
 """What a provider's headers tell of its own rate limits, and for how long they leave nothing. Pure.
 
-OpenAI's form, and of those who follow it (Azure, Groq, OpenRouter, vLLM): `x-ratelimit-remaining-requests: 0` with
-`x-ratelimit-reset-requests: 6m0s`. Anthropic's: `anthropic-ratelimit-tokens-remaining: 0` with an RFC 3339 time.
+OpenAI's form, and Groq's: `x-ratelimit-remaining-requests: 0` with `x-ratelimit-reset-requests: 6m0s`; Azure gives a bare
+number of seconds. Anthropic's: `anthropic-ratelimit-tokens-remaining: 0` with an RFC 3339 time. vLLM sends nothing of the
+kind. OpenRouter's `x-ratelimit-remaining` is not read: it may be of the free models alone.
 """
 
 import math
@@ -16,6 +17,7 @@ _PAIRS = (
     *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
     *((f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset") for what in _ANTHROPIC),
 )
+_UNIX_S, _UNIX_MS = 1e9, 1e12
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
@@ -41,7 +43,7 @@ def _is_none(left: str) -> bool:
 
 
 def _seconds_to(reset: str, now: float) -> float | None:
-    for read in (_duration_s, _bare_s, lambda text: _time(text) - now):
+    for read in (_duration_s, lambda text: meant_s(_number(text), now), lambda text: _time(text) - now):
         seconds = read(reset.strip())
         if math.isfinite(seconds):
             return min(seconds, MAX_REST_S) if seconds > 0 else None
@@ -55,7 +57,14 @@ def _duration_s(text: str) -> float:
     return sum(float(n) * _UNITS_S[unit] for n, unit in _PART.findall(text))
 
 
-def _bare_s(text: str) -> float:
+def meant_s(number: float, now: float, unit_s: float = 1.0) -> float:
+    """Seconds that a bare number means: so many units; above 1e9, some thirty years, the time until then (Unix, in seconds or milliseconds)."""
+    if number > _UNIX_MS:
+        return number / 1000 - now
+    return number - now if number > _UNIX_S else number * unit_s
+
+
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
