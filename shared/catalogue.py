@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared import strict_yaml
 from shared.config import Settings, faults_of
 from shared.errors import ConfigError
 
@@ -342,7 +343,7 @@ def fleet_path(settings: Settings, folder: Path | None = None) -> Path:
 def _parsed(contents: bytes, path: Path) -> Any:
     try:
         text = contents.decode()
-        return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        return tomllib.loads(text) if path.suffix == ".toml" else strict_yaml.parse(text, str(path))
     except UnicodeDecodeError as exc:
         raise ConfigError([f"{path}: not UTF-8: {exc.reason} at byte {exc.start}"]) from exc
     except (yaml.YAMLError, ValueError) as exc:  # ValueError: TOML's own, and a date of YAML's that is none

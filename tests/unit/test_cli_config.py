@@ -143,6 +143,15 @@ def test_check_names_every_fault_at_once(tmp_path: Path) -> None:
     assert "hush" not in result.output
 
 
+def test_check_names_a_key_that_stands_twice(tmp_path: Path) -> None:
+    (tmp_path / "providers.yaml").write_text(
+        f"{PROVIDER}\nowners:\n  alice: {{max_cost: 5}}\n  alice: {{max_cost: 500}}\n"
+    )
+    result = edge("config", "check")
+    assert result.exit_code == 1
+    assert "'alice' stands here again" in result.output
+
+
 def test_check_reads_every_key(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "providers.yaml").write_text(

@@ -1,3 +1,4 @@
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -123,6 +124,80 @@ routing: {strategy: mine, strategies: {mine: "my_package.my_module:rank"}, slow_
 def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"providers\.yaml"):
         load_catalogue(write(tmp_path, text))
+
+
+A = '{id: a, endpoint: "http://h/v1"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "places"),
+    [
+        (
+            "providers.yaml",
+            f"providers: [{A}]\nowners:\n  alice: {{max_cost: 5}}\n  bob: {{max_cost: 1}}\n  alice: {{max_cost: 500}}\n",
+            ["providers.yaml:5: 'alice' stands here again; it is on line 3 already"],
+        ),
+        (
+            "providers.yml",
+            "providers:\n- id: a\n  endpoint: http://h/v1\n  limits: {rpm: 1}\n  limits:\n    rpm: 2\n    rpm: 3\nproviders: []\n",
+            [
+                "providers.yml:5: 'limits' stands here again; it is on line 4 already",
+                "providers.yml:7: 'rpm' stands here again; it is on line 6 already",
+                "providers.yml:8: 'providers' stands here again; it is on line 1 already",
+            ],
+        ),
+        (
+            "fleet.json",
+            '{"providers": [{"id": "a",\n"endpoint": "http://h/v1"}],\n"owners": {"x": {"max_cost": 1}, "x": {"max_cost": 2}}}',
+            ["fleet.json:3: 'x' stands here again; it is on line 3 already"],
+        ),
+        ("fleet.toml", '[[providers]]\nid = "a"\nid = "b"\nendpoint = "http://h/v1"\n', ["line 3"]),
+    ],
+)
+def test_no_key_stands_twice(tmp_path: Path, name: str, text: str, places: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_catalogue(write(tmp_path, text, name))
+    assert len(caught.value.faults) == len(places)
+    for fault, place in zip(caught.value.faults, places, strict=True):
+        assert place in fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"providers: [{A}]\n? [a, b]\n: 1\n",
+        f"providers: [{A}]\n? {{a: b}}\n: 1\n",
+        f"providers: [{A}]\n2025-13-45: 1\n",
+        "&x [*x]",
+        "&x {providers: *x}",
+        "? &x [*x]\n: 1",
+    ],
+)
+def test_odd_keys_and_loops_are_a_fault_and_no_more(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"providers\.yaml"):
+        load_catalogue(write(tmp_path, text))
+
+
+def test_what_is_merged_in_may_be_overruled(tmp_path: Path) -> None:
+    text = f"""
+providers:
+  - &a {A}
+  - {{<<: *a, id: b, weight: 3}}
+"""
+    assert [p.id for p in load_catalogue(write(tmp_path, text)).providers] == ["a", "b"]
+
+
+DOCS = Path(__file__).parents[2] / "ops" / "docs"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_the_samples_of_the_documentation_are_in_order(tmp_path: Path, page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        if "scrape_configs:" in block:  # Prometheus' own
+            continue
+        if "\nproviders:" not in f"\n{block}":
+            block = f"providers: [{A}]\n{block}"  # noqa: PLW2901
+        load_catalogue(write(tmp_path, block))
 
 
 def test_ids_are_distinct(tmp_path: Path) -> None:
