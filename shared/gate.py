@@ -26,6 +26,8 @@ cancelled, or the request itself was refused."""
 
 Action = Literal["enable", "disable", "drain", "open", "close", "half_open", "wake"]
 
+WAKE_MOST = 10_000
+
 NOBODY = ""
 """In a provider's place: what jobs wait for whose model no provider serves. It is woken when the providers file changes."""
 
@@ -170,11 +172,13 @@ class Gate(Protocol):
         """
         ...
 
-    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+    def change(
+        self, provider: str, action: Action, *, settings: Breaker, target: str = "", most: int = WAKE_MOST
+    ) -> list[Change]:
         """By a person's hand. `enable` also forgets what kept it out of service, and lets open breakers probe at once.
 
         Without `target` all breakers of the provider are meant. `drain` disables, and marks since when it is to run empty.
-        `wake` only brings back what waits for it.
+        `wake` only brings back what waits for it: at most so many shards, those first that were due first.
         """
         ...
 

@@ -21,6 +21,7 @@ from shared.condition import (
 )
 from shared.gate import (
     ON_THE_GROUND,
+    WAKE_MOST,
     Action,
     Ask,
     Block,
@@ -254,7 +255,10 @@ class MemoryGate:
 
     # people
 
-    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+    def change(
+        self, provider: str, action: Action, *, settings: Breaker, target: str = "", most: int = WAKE_MOST
+    ) -> list[Change]:
+        del most  # nothing waits here
         now, self._changes = self._now(), []
         c = self.condition(provider)
         if action in {"enable", "disable", "drain"}:

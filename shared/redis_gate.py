@@ -9,7 +9,18 @@ import redis
 from shared import breaker, condition, limits, tokens, window
 from shared.catalogue import Breaker
 from shared.condition import Condition
-from shared.gate import ON_THE_GROUND, Action, Ask, Change, Exchanged, Flight, Report, Seen, Verdict
+from shared.gate import (
+    ON_THE_GROUND,
+    WAKE_MOST,
+    Action,
+    Ask,
+    Change,
+    Exchanged,
+    Flight,
+    Report,
+    Seen,
+    Verdict,
+)
 from shared.keys import Keys
 from shared.limits import Kind
 from shared.redis_client import store_errors
@@ -19,9 +30,8 @@ SENDER_TTL_S = 3600
 WAKE_S = 2.0
 """What waited for a provider that serves again comes back within this time, spread out evenly."""
 
-_WAKE_MOST = 10_000
 _WOKEN_KEPT_S = 60  # whoever was told to wait before has long said so to the ledger
-_WAKING = {"wake_s": WAKE_S, "wake_most": _WAKE_MOST, "woken_kept_s": _WOKEN_KEPT_S}
+_WAKING = {"wake_s": WAKE_S, "wake_most": WAKE_MOST, "woken_kept_s": _WOKEN_KEPT_S}
 _NUMBERS = {
     "slot_s": condition.SLOT_S,
     "window_s": condition.WINDOW_S,
@@ -101,14 +111,16 @@ class RedisGate:
         conditions = tuple((name, _condition.decode(found)) for name, found in told.conditions)
         return Exchanged(told.now, told.verdicts, told.charged, told.changes, conditions)
 
-    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+    def change(
+        self, provider: str, action: Action, *, settings: Breaker, target: str = "", most: int = WAKE_MOST
+    ) -> list[Change]:
         raw = self._run(
             "gate_change",
             provider=provider,
             action=action,
             target=target,
             settings=settings_of(settings),
-            **_WAKING,
+            **{**_WAKING, "wake_most": most},
         )
         return _changes.decode(raw)
 

@@ -146,6 +146,10 @@ class Gatekeeper:
         """The store's time, as far as it is known."""
         return time.time() + self._offset
 
+    def early(self, every_s: float) -> dict[str, int]:
+        """How many of those who wait for their turns at a limit are to come before them, by provider; asked every so often."""
+        return self._lines.early(self.now(), every_s)
+
     def acquire(
         self, candidates: Sequence[Candidate], limits: Limits | None = None
     ) -> Permit | tuple[Block, ...]:
@@ -160,7 +164,7 @@ class Gatekeeper:
                 return tuple(later if block is first else block for block in found)
             found = self._judged(ask)
         if found.limited:
-            self._lines.began(line_of(found.candidate))
+            self._lines.began(line_of(found.candidate), found.candidate.provider)
         return found
 
     def _judged(self, ask: Ask) -> Permit | tuple[Block, ...]:

@@ -63,12 +63,31 @@ class Lines:
         self._waiting: list[tuple[str, str, threading.Event]] = []
         self._paces: dict[str, _Pace] = {}
         self._last: dict[str, float] = {}
+        self._providers: dict[str, str] = {}
 
-    def began(self, line: str) -> None:
+    def began(self, line: str, provider: str) -> None:
         """A call."""
         now = time.monotonic()
         with self._lock:
+            self._providers[line] = provider
             self._paces.setdefault(line, _Pace(now)).add(now)
+
+    def early(self, now: float, every_s: float) -> dict[str, int]:
+        """Asked every so often: how many shards are to come before their turns, by provider.
+
+        Turns may be given too late, as where one worker has given most of them. Where nobody waits here for a line that has turns ahead,
+        there may be room; as many come as the pace of late would have let.
+        """
+        found: dict[str, int] = {}
+        at = time.monotonic()
+        with self._lock:
+            busy = {line for _, line, _ in self._waiting}
+            for line, last in self._last.items():
+                pace = self._paces[line].a_second(at)
+                if line not in busy and last > now and pace is not None:
+                    provider = self._providers[line]
+                    found[provider] = found.get(provider, 0) + math.ceil(HASTE * pace * every_s)
+        return found
 
     def ended(self, provider: str) -> None:
         """One of each line who waits for this provider may try."""

@@ -25,7 +25,7 @@ from shared.redis_room import room_reader
 from shared.room_watch import WORKER_AGE_S, RoomWatch
 from workers.calls import Calls, Lane
 from workers.gatekeeper import Gatekeeper
-from workers.leases import Leases
+from workers.leases import BEAT_S, Leases
 from workers.shard import Parts, Retry, run_lone, run_shard
 from workers.strategies.custom import load_strategies
 from workers.transport import Transport
@@ -63,7 +63,7 @@ class Runtime:
         self._upstreams = Upstreams(
             lambda: self._fleet.current, self._transport, gate, self._gatekeeper, self._gatekeeper.now
         )
-        self._leases = Leases(self._ledger, settings.lease_s, self._record, self._upstreams.look_for_mended)
+        self._leases = Leases(self._ledger, settings.lease_s, self._record, self._beside)
         self._watch = FleetWatch(self._fleet, self._leases.nudge)
         self._hints = Hints(app)
         room = RoomWatch(room_reader(brief), WORKER_AGE_S)
@@ -133,6 +133,11 @@ class Runtime:
             self._housekeeper.nudge(hungry=True)
         if not finished.open:
             self._housekeeper.nudge()
+
+    def _beside(self) -> None:
+        """With every beat."""
+        self._upstreams.look_for_mended()
+        self._upstreams.bring_forward(self._gatekeeper.early(min(BEAT_S, self.settings.lease_s / 3)))
 
     def _record(self) -> WorkerRecord:
         return WorkerRecord(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 
 import msgspec
@@ -145,6 +146,12 @@ class Upstreams:
         """Breakers have changed by what this process asked or reported."""
         for change in changes:
             self._breaker(Candidate(change.provider, change.target, "", "")).on_change(change)
+
+    def bring_forward(self, early: Mapping[str, int]) -> None:
+        """So many shards of those that wait for a provider come before their time."""
+        with suppress(StoreUnavailableError):
+            for name, most in early.items():
+                self._gate.change(name, "wake", settings=self._catalogue().breaker, most=most)
 
     def look_for_mended(self) -> None:
         """What waits for a provider whose key is another one now comes back at once.

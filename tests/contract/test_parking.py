@@ -262,6 +262,14 @@ def test_what_waits_comes_back_spread_out(server: Redis, action: Action) -> None
     assert 1.0 < due[-1] <= 2.0
 
 
+def test_no_more_come_back_than_are_asked_for(server: Redis) -> None:
+    refs = park_some(server)
+    server.gate.change("p1", "wake", settings=Breaker(), most=2)
+    due = server.due_in_s(len(refs) + 1)
+    assert due[1] <= 2.0
+    assert due[2] > LONG_S - 5
+
+
 def test_what_nobody_serves_comes_back_when_one_may(server: Redis) -> None:
     made = started(server.ledger, 10)
     (claim, *_) = claimed(server.ledger, 10)

@@ -22,7 +22,7 @@ LATE_CALLS = 2
 WORKERS = 4
 MINUTE_S, DEMAND_S = 60.0, 105.0
 FIRST_S, LAST_JOBS = 5.0, 150
-"""There is constant demand after the first seconds, and before the last jobs: these wait for turns that one worker has given."""
+"""There is constant demand after the first seconds, and before the last jobs."""
 
 UNDER_WAY_S = 0.5
 """A call with its permit in hand reaches the provider within this."""

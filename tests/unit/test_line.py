@@ -87,11 +87,26 @@ def test_turns_come_at_twice_the_pace_of_late(time: Time) -> None:
     waiting = Lines(1)
     assert turns(waiting, 2) == [0.1, 0.1]  # nothing is known
     for _ in range(100):
-        waiting.began("a")
-        waiting.began("b")
+        waiting.began("a", "p")
+        waiting.began("b", "p")
         time.now += 0.1
     first, second, third = turns(waiting, 3)
     assert second - first == pytest.approx(1 / 20, rel=0.05)
     assert third - second == pytest.approx(1 / 20, rel=0.05)
     assert max(turns(waiting, 10_000)) == TURN_S
     assert turns(waiting, 1, "b")[0] < 1, "who is in another line"
+
+
+def test_where_nobody_waits_though_turns_are_ahead_some_come_early(time: Time) -> None:
+    waiting = Lines(1)
+    assert waiting.early(NOW, 1.0) == {}
+    for _ in range(100):
+        waiting.began("p:a", "a")
+        time.now += 0.1
+    assert waiting.early(NOW, 1.0) == {}, "no turn was given"
+    last = turns(waiting, 20, "p:a")[-1]
+    assert waiting.early(NOW, 1.0) == {"a": pytest.approx(20, abs=1)}
+    assert waiting.early(NOW, 0.5) == {"a": pytest.approx(10, abs=1)}
+    assert waiting.early(NOW + last + 1, 1.0) == {}, "all turns have come"
+    waiting._waiting.append(("a", "p:a", threading.Event()))
+    assert waiting.early(NOW, 1.0) == {}, "somebody waits"

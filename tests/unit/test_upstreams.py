@@ -25,7 +25,10 @@ class Gate(MemoryGate):
         self.woken: list[str] = []
         self.away = False
 
-    def change(self, provider: str, action: Action, *, settings: Breaker, target: str = "") -> list[Change]:
+    def change(
+        self, provider: str, action: Action, *, settings: Breaker, target: str = "", most: int = 0
+    ) -> list[Change]:
+        del most
         if self.away:
             raise StoreUnavailableError("away")
         if action == "wake":
