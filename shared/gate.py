@@ -86,13 +86,14 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 class Block(msgspec.Struct, frozen=True, array_like=True):
     """Why one provider may not be called; `until` is when that changes by itself at the latest, 0 where it does not.
 
-    `detail`: the error's code, or of which kind the limit is that is reached.
+    `detail`: the error's code, or of which kind the limit is that is reached, and `scope` where that one is counted.
     """
 
     provider: str
     reason: Reason
     until: float
     detail: str = ""
+    scope: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, array_like=True):

@@ -55,6 +55,11 @@ def bucket_s(ceiling: float) -> float:
     return max(1.0, 60.0 / ceiling)
 
 
+def counts_as(amount: float, limit: Limit) -> float:
+    """Of a rate no call takes more than a minute's worth, whatever is asked for or was used: the others wait no longer for it."""
+    return amount if limit.kind == "money" else min(amount, limit.ceiling)
+
+
 def free_at(full_at: float, limit: Limit) -> float:
     """When the call may begin. `full_at`: when the bucket is full again."""
     bucket = bucket_s(limit.ceiling)

@@ -176,7 +176,7 @@ class MemoryGate:
             w = c.windows.get(candidate.target) if self._adapts(candidate) else None
             scope = window.scope_of(candidate.target)
             if refusal is None and window.is_full(w, self.counters.in_flight(scope)):
-                refusal = Reason.LIMIT_REACHED, self.counters.busy_until, "concurrency"
+                refusal = Reason.LIMIT_REACHED, self.counters.busy_until, "concurrency", scope
             if refusal is not None:
                 blocks.append(Block(candidate.provider, *refusal))
                 self._conditions[candidate.provider] = self._unused(c, candidate, ask.permit)

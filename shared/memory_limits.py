@@ -2,11 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from shared.limits import BUSY_S, BUSY_SPREAD_S, COUNTED, SILENT_S, Kind, Limit, Limits, free_at, taken
+from shared.limits import (
+    BUSY_S,
+    BUSY_SPREAD_S,
+    COUNTED,
+    SILENT_S,
+    Kind,
+    Limit,
+    Limits,
+    counts_as,
+    free_at,
+    taken,
+)
 from shared.reasons import Reason
 
-Refusal = tuple[Reason, float, str]
-"""The reason, until when, and of which kind the limit is; where it is money that is spent, under which scope."""
+Refusal = tuple[Reason, float, str, str]
+"""The reason, until when, of which kind the limit is (where it is money that is spent, under which scope), and its scope."""
 
 
 class Counters:
@@ -39,9 +50,9 @@ class Counters:
             if until is None:
                 continue
             if not until:
-                return Reason.BUDGET_SPENT, 0.0, limit.scope
+                return Reason.BUDGET_SPENT, 0.0, limit.scope, limit.scope
             if found is None or until > found[1]:
-                found = Reason.LIMIT_REACHED, until, limit.kind
+                found = Reason.LIMIT_REACHED, until, limit.kind, limit.scope
         return found
 
     def _until(self, limit: Limit) -> float | None:
@@ -84,7 +95,7 @@ class Counters:
             if limit.kind in COUNTED:
                 self.take_call(limit.scope)
             if limit.kind != "concurrency":
-                self._add(limit, limit.amount)
+                self._add(limit, counts_as(limit.amount, limit))
 
     def take_call(self, scope: str) -> None:
         self._own[scope] = self._own.get(scope, 0) + 1
@@ -93,7 +104,8 @@ class Counters:
         """After the call: what was used takes the place of the estimate, as far as it is known."""
         for limit in _all(several):
             if limit.kind != "concurrency" and used is not None and limit.kind in used:
-                self._add(limit, used[limit.kind] - limit.amount)
+                back = counts_as(limit.amount, limit)
+                self._add(limit, counts_as(used[limit.kind], limit) - back)
 
     def _add(self, limit: Limit, amount: float) -> None:
         name = (limit.kind, limit.scope)

@@ -37,7 +37,7 @@ def limits_of(provider: Provider, asked: str, tokens: int) -> Limits | None:
 def _rows(scope: str, own: Ceilings, tokens: int) -> Limits:
     rows: tuple[tuple[Kind, float, int | None], ...] = (
         ("rpm", 1.0, own.rpm),
-        ("tpm", float(tokens), own.tpm),
+        ("tpm", float(min(tokens, own.tpm or 0)), own.tpm),  # no float holds all that can be asked for
         ("concurrency", 1.0, own.concurrency),
     )
     return tuple(

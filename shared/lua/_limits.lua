@@ -60,13 +60,16 @@ end
 local function at_limit(limits, candidate, found)
   for _, limit in ipairs(limits or none) do
     local ends = refused_until(limit)
-    if ends == 0 then return { candidate[1], 'budget_spent', 0, limit[1] } end
+    if ends == 0 then return { candidate[1], 'budget_spent', 0, limit[1], limit[1] } end
     if ends and (not found or (found[3] > 0 and ends > found[3])) then
-      found = { candidate[1], 'limit_reached', ends, limit[2] }
+      found = { candidate[1], 'limit_reached', ends, limit[2], limit[1] }
     end
   end
   return found
 end
+
+-- of a rate no call takes more than a minute's worth
+local function counts_as(amount, limit) return limit[2] == 'money' and amount or math.min(amount, limit[4]) end
 
 local function add(limit, amount)
   local key = number_key(limit)
@@ -76,7 +79,7 @@ local function add(limit, amount)
     if n > 0 then call('SET', key, string.format('%.17g', n), 'EX', A.money_kept_s) else call('DEL', key) end
   else
     n = (amount < 0 and n or math.max(n, t)) + amount * 60 / limit[4]
-    call('SET', key, string.format('%.17g', n), 'EX', math.max(1, math.ceil(n - t)))
+    call('SET', key, string.format('%.17g', n), 'EX', math.min(math.max(1, math.ceil(n - t)), A.money_kept_s))
   end
   numbers[key] = n
 end
@@ -86,7 +89,7 @@ local function take_call(scope) own[scope] = (own[scope] or held[scope] or 0) + 
 local function take(limits)
   for _, limit in ipairs(limits or none) do
     if limit[2] == 'concurrency' or limit[2] == 'money' then take_call(limit[1]) end
-    if limit[2] ~= 'concurrency' then add(limit, limit[3]) end
+    if limit[2] ~= 'concurrency' then add(limit, counts_as(limit[3], limit)) end
   end
 end
 
@@ -94,7 +97,9 @@ end
 local function settle_limits(limits, used)
   if not used then return end
   for _, limit in ipairs(limits or none) do
-    if limit[2] ~= 'concurrency' and used[limit[2]] then add(limit, used[limit[2]] - limit[3]) end
+    if limit[2] ~= 'concurrency' and used[limit[2]] then
+      add(limit, counts_as(used[limit[2]], limit) - counts_as(limit[3], limit))
+    end
   end
 end
 

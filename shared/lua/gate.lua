@@ -174,7 +174,7 @@ local function judge(ask)
       local full = granted and (candidate[6] or ask[3]) and at_limit(ask[3], candidate, at_limit(candidate[6], candidate))
       local w = granted and not limits_calls(candidate) and window_of(c, candidate)
       if w and not full and window_full(w, candidate[2]) then
-        full = { candidate[1], 'limit_reached', busy_until, 'concurrency' }
+        full = { candidate[1], 'limit_reached', busy_until, 'concurrency', 'w:' .. candidate[2] }
       end
       if full then
         b.probes[ask[1]] = nil  -- the breaker let it, a limit did not: a probe is not spent on it

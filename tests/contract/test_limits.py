@@ -11,7 +11,7 @@ from support.gates import Timed, memory_gate, valkey_gate
 from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Verdict
-from shared.limits import SILENT_S, Kind, Limit, Limits, bucket_size, not_back
+from shared.limits import MONEY_KEPT_S, SILENT_S, Kind, Limit, Limits, bucket_size, not_back
 from shared.reasons import Reason
 from shared.window import scope_of
 
@@ -129,6 +129,34 @@ def test_a_call_larger_than_the_bucket_begins_when_it_is_full_and_leaves_a_debt(
     assert fleet.ask(at(tpm(1000))).choice == -1
     fleet.timed.pass_time(0.101)
     assert fleet.ask(at(tpm(1000))).choice == 0
+
+
+@pytest.mark.parametrize("beyond_measure", [6001.0, 1e12, 1e19, 1e300])
+def test_no_call_takes_more_than_a_minutes_worth(fleet: Fleet, beyond_measure: float) -> None:
+    def free_in_s() -> float:
+        return fleet.ask(at(tpm(100))).blocks[0].until - fleet.timed.now()
+
+    assert fleet.ask(at(tpm(beyond_measure))).choice == 0
+    assert free_in_s() == pytest.approx(60, abs=1e-5)
+    fleet.tell(at(tpm(beyond_measure)), {"tpm": 0.0})
+    assert fleet.ask(at(tpm(100))).choice == 0
+    fleet.timed.pass_time(1.001)
+    assert fleet.ask(at(tpm(100))).choice == 0
+    fleet.tell(at(tpm(100)), {"tpm": beyond_measure})
+    assert free_in_s() == pytest.approx(60, abs=1e-5)
+    assert fleet.ask(at(), limits=(money(1000),)).choice == 0  # it was of a rate only
+
+
+def test_a_refusal_tells_which_limit_is_in_the_way_and_where_it_is_counted(fleet: Fleet) -> None:
+    def told(verdict: Verdict) -> list[tuple[str, str]]:
+        return [(block.detail, block.scope) for block in verdict.blocks]
+
+    own = Limit("p:a|small", "rpm", 1, 6)
+    fleet.ask(at(RPM, own, CALLS), limits=(money(700),))
+    assert told(fleet.ask(at(RPM, own))) == [("rpm", "p:a|small")]
+    assert told(fleet.ask(at(RPM), limits=(money(700),), held={"b:1": 1})) == [("money", "b:1")]
+    assert told(fleet.ask(at(CALLS), held={"p:a": 3})) == [("concurrency", "p:a")]
+    assert told(fleet.ask(at(money(700)))) == [("b:1", "b:1")]
 
 
 def test_nothing_is_taken_for_a_call_that_is_refused(fleet: Fleet) -> None:
@@ -279,7 +307,9 @@ def test_a_fleet_narrows_its_window_after_429s_and_goes_on(fleet: Fleet) -> None
     assert fleet.timed.gate.look(["a"])[1][0].condition.cool_downs == {}
     held: dict[str, Any] = {"sender": "one", "adaptive": True}
     assert [fleet.ask(PLAIN, held={"w:a": n}, **held).choice for n in (1, 2, 3)] == [0, 0, -1]
-    assert refusal(fleet.ask(PLAIN, held={"w:a": 3}, **held)) == (Reason.LIMIT_REACHED, "concurrency")
+    full = fleet.ask(PLAIN, held={"w:a": 3}, **held)
+    assert refusal(full) == (Reason.LIMIT_REACHED, "concurrency")
+    assert full.blocks[0].scope == scope_of("a")
     assert fleet.ask(at(CALLS), held={"w:a": 3}, **held).choice == 0  # it has a limit of its own
     assert fleet.ask(PLAIN, held={"w:a": 3}, sender="one").choice == 0  # not adaptive
 
@@ -361,3 +391,13 @@ def test_counters_go_by_themselves_when_they_say_nothing_any_more(valkey_url: st
     assert lasts["lm:rpm:p:a"] == 1
     assert 0 < lasts["fl:p:a"] <= 2 * SILENT_S
     assert lasts["lm:money:b:1"] > 86_400
+
+
+def test_a_counter_that_is_beyond_all_measure_breaks_no_exchange(valkey_url: str) -> None:
+    """As one may stand there from before a call took a minute's worth at most."""
+    timed = valkey_gate(valkey_url, lasting=False)
+    fleet = Fleet(timed)
+    with redis.Redis.from_url(valkey_url) as client:
+        client.set(f"{timed.prefix}:lm:tpm:p:a", "1e30")
+        fleet.tell(at(tpm(10)), {"tpm": 60})
+        assert 0 < client.ttl(f"{timed.prefix}:lm:tpm:p:a") <= MONEY_KEPT_S
