@@ -4,7 +4,7 @@ Before a call the most that it can cost is reserved, so that what is spent never
 lost; afterwards its usage takes the place of that. Where nobody can say what a request costs at most, it may not run under one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 
@@ -12,11 +12,13 @@ import msgspec
 
 from shared.bounds import CODE, Bounds, bounds_of
 from shared.catalogue import EVERYBODY, Catalogue, Provider, Quota
+from shared.fitness import unfit, wanted
 from shared.jobs import Fault
 from shared.limits import Limit, Limits
 from shared.money import NANOS_PER_DOLLAR, format_usd, from_nanos
 from shared.prices import tariff_of
 from shared.routing_asked import NOTHING_ASKED, RoutingAsked
+from shared.tokens import measure
 
 HIDDEN_TOKENS = 512
 """What a provider may add to a request: roles, separators, its own instructions for tools (Anthropic's are up to 500 or so)."""
@@ -99,11 +101,12 @@ def beyond(
     if isinstance(bounds, Fault):
         return bounds
     wish = asked or NOTHING_ASKED
+    wants = wanted(body, measure(body), wish.providers)
     known = [
         worst
-        for provider in _allowed(catalogue.providers, wish)
+        for provider in catalogue.providers
         for name in (model, *(wish.models or ()))
-        if provider.model_for(name) is not None and (worst := worst_case(provider, name, bounds)) is not None
+        if unfit(provider, name, wants) is None and (worst := worst_case(provider, name, bounds)) is not None
     ]
     if not known:
         return _unbounded(bounds)
@@ -115,12 +118,8 @@ def beyond(
     return Fault(code="max_cost_too_low", message=message, param="max_tokens")
 
 
-def _allowed(providers: Iterable[Provider], wish: RoutingAsked) -> list[Provider]:
-    return [p for p in providers if p.enabled and (wish.providers is None or p.id in wish.providers)]
-
-
 def _unbounded(bounds: Bounds) -> Fault:
-    why, param = "no provider that serves it has a price in the providers file or a list price", "model"
+    why, param = "no provider that can take it has a price in the providers file or a list price", "model"
     if bounds.max_tokens is None:
         why = "nothing bounds its answer, or has a price: set max_tokens (or max_completion_tokens) in the request"
         param = "max_tokens"

@@ -146,6 +146,15 @@ def test_one_provider_with_a_price_and_bounds_is_enough() -> None:
     assert (fault.code, fault.param) == ("cost_not_bounded", "model")
 
 
+def test_a_price_of_one_that_cannot_take_it_is_no_bound() -> None:
+    short = provider("short", cost_per_1k_tokens=1, models={"m": "m"}, max_tokens=100)
+    fleet = Catalogue(providers=(FLEET.providers[0], short))
+    assert beyond(body(max_tokens=100), "m", None, fleet, (PURSE,)) is None
+    fault = beyond(body(max_tokens=101), "m", None, fleet, (PURSE,))
+    assert fault is not None
+    assert fault.code == "cost_not_bounded"
+
+
 def test_a_request_that_alone_exceeds_the_least_ceiling_says_what_it_can_cost() -> None:
     fault = beyond(body(max_tokens=10), "m", None, FLEET, (PURSE, Purse("owner:a", 10**8)))
     assert fault is not None
