@@ -114,10 +114,14 @@ def _origin(part: str, environment: str) -> Processor:
 
 
 def shortener(most: int) -> Callable[[str], str]:
-    """Cuts a string after `most` characters and says how many more there were."""
+    """Cuts what is more than `most` characters out of a string's middle and says how many: a traceback tells its error at the end."""
+    last = most // 2
+    first = most - last
 
     def shorten(text: str) -> str:
-        return text if len(text) <= most else f"{text[:most]}... [{len(text) - most} more characters]"
+        if len(text) <= most:
+            return text
+        return f"{text[:first]}... [{len(text) - most} characters left out] ...{text[len(text) - last :]}"
 
     return shorten
 

@@ -49,8 +49,9 @@ def test_json_lines_redacted_correlated_and_bounded() -> None:
     assert spoke["timestamp"].endswith("Z")
     assert spoke["api_key"] == "[API_KEY_REDACTED]"
     assert spoke["nested"] == {"password": "[API_KEY_REDACTED]", "t": [1, "[API_KEY_REDACTED]"]}
-    assert spoke["long"] == "y" * 100 + "... [4900 more characters]"
-    assert "exception" in broke
+    assert spoke["long"] == "y" * 50 + "... [4900 characters left out] ..." + "y" * 50
+    assert broke["exception"].startswith("Traceback")
+    assert broke["exception"].endswith("ValueError: with [API_KEY_REDACTED] in it"), "the error is at the end"
     assert "abcdefgh" not in json.dumps(lines)
 
 
@@ -79,5 +80,6 @@ def test_parse_levels() -> None:
 
 
 def test_shortener() -> None:
-    assert shortener(3)("abcdef") == "abc... [3 more characters]"
+    assert shortener(4)("abcdefg") == "ab... [3 characters left out] ...fg"
+    assert shortener(3)("abcdefg") == "ab... [4 characters left out] ...g"
     assert shortener(3)("abc") == "abc"
