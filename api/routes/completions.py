@@ -40,6 +40,9 @@ class _Direct(APIRoute):
 
 router = APIRouter(prefix="/v1", tags=["Completions"], responses=ERRORS, route_class=_Direct)
 
+LARGE_BYTES = 64 * 1024
+"""A larger body is looked at in a thread: under a quota its tokens are estimated, which may take seconds for the largest."""
+
 _GONE = 499  # nginx' status for a caller who left; nobody reads it
 _MOMENT_S = (
     0.5  # at its caller's limit, a parked job may just be asked about anew: what comes of that is soon heard
@@ -102,7 +105,7 @@ async def _complete(request: Request, endpoint: str) -> Response:
         made = await anyio.to_thread.run_sync(idempotency.find, parts, asked.once)
         if made is not None:
             return await _again(made, asked, request, parts)
-    job = _new_job(asked, parts)
+    job = await _new_job(asked, parts)
     return await (_wait if asked.waits else _hand_in)(job, asked, request, parts)
 
 
@@ -170,7 +173,14 @@ async def _read(request: Request, owner: str, endpoint: str) -> _Asked:
     return _Asked(owner, endpoint, body, once, idempotency.repeated(request), waits)
 
 
-def _new_job(asked: _Asked, parts: Parts) -> NewJob:
+async def _new_job(asked: _Asked, parts: Parts) -> NewJob:
+    """Raises NotFoundError or RequestError where it cannot run."""
+    if len(asked.body) > LARGE_BYTES:
+        return await anyio.to_thread.run_sync(_checked, asked, parts)
+    return _checked(asked, parts)
+
+
+def _checked(asked: _Asked, parts: Parts) -> NewJob:
     endpoint, body = asked.endpoint, asked.body
     catalogue = parts.catalogue
     purse = owner_purse(asked.owner, catalogue.owners, time.time())
