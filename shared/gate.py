@@ -37,7 +37,8 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
 
     `key` and `offer` are fingerprints: of the provider's endpoint and key, and of these with its own name for the model and
     the API's endpoint that is asked for, which stands behind it: a chat model may be there for one of ours, and not for the other.
-    `limits` are the provider's own, with what this call takes of them.
+    `limits` are what this call takes there: of the provider's own, and of the purses it is paid from (`shared.spending`), since
+    what it can cost at most differs from provider to provider.
     """
 
     provider: str
@@ -51,7 +52,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
 class Ask(msgspec.Struct, frozen=True, array_like=True):
     """Leave for one call at the first of `candidates` that may be called. `permit` names the call.
 
-    `limits` hold whichever is chosen: an owner's quota, what a batch may spend.
+    `limits` hold whichever is chosen, alike: where the amount depends on the provider, as money does, they are the candidate's.
     """
 
     permit: str

@@ -31,7 +31,7 @@ def providers(count: int) -> list[Provider]:
 
 
 def _views() -> dict[str, View]:
-    """A fleet with everything to decide upon: some alike, one that hangs, one full, one back since just now, one away."""
+    """A fleet with everything to decide upon: some alike, one that hangs, one back since just now, one away."""
     views = {
         f"p{n}": View(
             answers=100,
@@ -43,7 +43,6 @@ def _views() -> dict[str, View]:
             oldest_s=0.2 * n,
             price=Decimal(n) / 1000,
             recovered_at=time.time() if n == 0 else 0.0,
-            slots=0 if n == 2 else 10,
         )
         for n in range(PROVIDERS - 1)
     }

@@ -30,7 +30,6 @@ views = st.builds(
     success_rate=st.floats(0, 1),
     in_flight=st.integers(0, 100),
     oldest_s=seconds,
-    slots=st.one_of(st.none(), st.integers(0, 3)),
     serving=st.booleans(),
     recovered_at=st.one_of(st.just(0.0), st.floats(NOW - 60, NOW + 1)),
     price=dollars,

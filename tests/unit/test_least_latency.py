@@ -227,7 +227,7 @@ def test_expected_seconds() -> None:
 
 
 def test_who_cannot_be_called_is_not_explored() -> None:
-    views = {"a": warm(0.1), "b": View(serving=False), "c": warm(0.01, slots=0)}
+    views = {"a": warm(0.1), "b": View(serving=False), "c": warm(0.01, serving=False)}
     assert {tuple(ids(least_latency(RoutedJob("m", t), ABC, views, NOW))) for t in range(200)} == {
         ("a", "c", "b")
     }

@@ -42,9 +42,9 @@ def test_who_cannot_be_called_leaves_its_turns_to_all_others() -> None:
     known = [provider("a", weight=2), provider("b"), provider("c")]
     views = {"b": View(serving=False)}
     assert firsts("round_robin", known, views, 300) == {"a": 200, "c": 100}
-    assert firsts("round_robin", known, {"a": View(slots=0)}, 300) == {"b": 150, "c": 150}
-    order = round_robin(RoutedJob("m"), known, {"a": View(serving=False), "b": View(slots=0)}, NOW)
-    assert ids(order) == ["c", "b", "a"]
+    assert firsts("round_robin", known, {"a": View(serving=False)}, 300) == {"b": 150, "c": 150}
+    order = round_robin(RoutedJob("m"), known, {"a": View(serving=False)}, NOW)
+    assert ids(order) == ["b", "c", "a"]
 
 
 # failover
@@ -57,11 +57,10 @@ def test_failover_goes_by_priority_and_puts_the_last_failure_last() -> None:
     assert ids(rank(failover, RoutedJob("m", tried=("b", "a")), known, {}, NOW)) == ["c", "b", "a"]
 
 
-def test_failover_spills_over_before_the_first_fails() -> None:
-    assert ids(failover(RoutedJob("m"), ABC, {"a": View(slots=0)}, NOW)) == ["b", "c", "a"]
-    full = {"a": View(slots=0), "b": View(serving=False), "c": View(slots=0)}
-    assert ids(failover(RoutedJob("m"), ABC, full, NOW)) == ["a", "c", "b"]
-    assert ids(failover(RoutedJob("m"), ABC, {"a": View(slots=1)}, NOW)) == ["a", "b", "c"]
+def test_failover_puts_who_cannot_be_called_last() -> None:
+    assert ids(failover(RoutedJob("m"), ABC, {"a": View(serving=False)}, NOW)) == ["b", "c", "a"]
+    shut = {"a": View(serving=False), "b": View(serving=False)}
+    assert ids(failover(RoutedJob("m"), ABC, shut, NOW)) == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,6 @@ def test_the_unwell_come_after_all_healthy_ones_however_cheap() -> None:
     views = dollars(a="3", c="9")
     assert costs({**views, "b": View(price=Decimal(0), success_rate=FLOOR - 0.01)}) == ["a", "c", "b"]
     assert costs({**views, "b": View(price=Decimal(0), serving=False)}) == ["a", "c", "b"]
-    assert costs({**views, "b": View(price=Decimal(0), slots=0)}) == ["a", "c", "b"]
     assert costs({**views, "b": View(price=Decimal(0), success_rate=FLOOR)}) == ["b", "a", "c"]
 
 
@@ -139,7 +137,6 @@ def test_the_first_is_the_cheapest_of_the_healthy(
         v
         for v in order
         if v.serving
-        and v.slots != 0
         and v.success_rate >= FLOOR
         and not (v.price is not None and job.budget is not None and v.price > job.budget)
     ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from shared.catalogue import Provider
-from workers.strategies.records import FULL, OPEN, SHUT, UNKNOWN, RoutedJob, View, chance, standing
+from workers.strategies.records import UNKNOWN, RoutedJob, View, chance
 
 FLOOR = 0.8
 """Below this success rate a provider comes after all healthy ones, however cheap."""
@@ -13,7 +13,7 @@ FLOOR = 0.8
 TRIAL = 0.02
 """The share of jobs that tries a cheaper one below the floor: without it nobody would see that it is well again."""
 
-_UNWELL = FULL + 1
+_WELL, _UNWELL, _SHUT = range(3)
 _NOTHING = Decimal(0)
 
 
@@ -25,8 +25,7 @@ def cost_optimized(
 ) -> list[Provider]:
     """By the job's price there, unknown prices after known ones, ties by latency, then as in the file.
 
-    After the healthy ones with a free slot come those without, those below FLOOR, those that cannot be called; and after
-    all of these whoever is dearer than the job's budget.
+    After the healthy ones come those below FLOOR, those that cannot be called; and after all of these whoever is dearer than the job's budget.
     """
     known = [(p, views.get(p.id, UNKNOWN)) for p in providers]
     known.sort(key=lambda pair: _key(pair[1], job.budget))  # stable: ties stay as in the file
@@ -52,10 +51,9 @@ def _too_dear(price: Decimal | None, budget: Decimal | None) -> bool:
 
 
 def _health(view: View) -> int:
-    level = standing(view)
-    if level == SHUT:
-        return _UNWELL + 1
-    return _UNWELL if view.success_rate < FLOOR else level
+    if not view.serving:
+        return _SHUT
+    return _UNWELL if view.success_rate < FLOOR else _WELL
 
 
 def _on_trial(job: RoutedJob, known: Sequence[tuple[Provider, View]]) -> int:
@@ -68,7 +66,7 @@ def _on_trial(job: RoutedJob, known: Sequence[tuple[Provider, View]]) -> int:
         n
         for n, (_, view) in enumerate(known)
         if view.success_rate < FLOOR
-        and standing(view) == OPEN
+        and view.serving
         and view.in_flight == 0
         and view.price is not None
         and not _too_dear(view.price, job.budget)

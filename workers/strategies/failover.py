@@ -1,9 +1,9 @@
-"""By priority, with a spill when the first is full and a slow return when it is back."""
+"""By priority, with a slow return of the first when it is back."""
 
 from collections.abc import Mapping, Sequence
 
 from shared.catalogue import Provider
-from workers.strategies.records import OPEN, UNKNOWN, RoutedJob, View, chance, standing
+from workers.strategies.records import UNKNOWN, RoutedJob, View, chance
 
 SLOW_START_S = 30.0
 FIRST_SHARE = 0.1
@@ -18,14 +18,14 @@ def failover(
     *,
     slow_start_s: float = SLOW_START_S,
 ) -> list[Provider]:
-    """Lowest priority number first, equals in the order of the file; who is full comes after, who cannot be called last.
+    """Lowest priority number first, equals in the order of the file; who cannot be called last. Who is full is passed over by the gate.
 
     One that recovered less than `slow_start_s` ago takes only its share; the next in line that takes the job gets the rest.
     """
-    known = [(standing(views.get(p.id, UNKNOWN)), p.priority, n, p) for n, p in enumerate(providers)]
+    known = [(not views.get(p.id, UNKNOWN).serving, p.priority, n, p) for n, p in enumerate(providers)]
     known.sort()
     order = [p for *_, p in known]
-    line = [p for level, *_, p in known if level == OPEN]
+    line = [p for shut, *_, p in known if not shut]
     first = _taker(job, line, [_share(views.get(p.id, UNKNOWN), now, slow_start_s) for p in line])
     if first == 0:
         return order

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.catalogue import Provider
-from workers.strategies.records import OPEN, UNKNOWN, WARM_UP, RoutedJob, View, call_s, chance, standing
+from workers.strategies.records import UNKNOWN, WARM_UP, RoutedJob, View, call_s, chance
 
 EXPLORE = 0.02
 """The share of jobs that goes to the others in turn."""
@@ -34,7 +34,7 @@ _LEAST_S = 1e-6
 class _Rated(NamedTuple):
     """A provider in the order of its fields; `place` is where it stands in the file."""
 
-    standing: int
+    shut: bool
     cold: bool
     expected_s: float
     place: int
@@ -50,7 +50,7 @@ def least_latency(
 ) -> list[Provider]:
     """By expected time, those not judged yet after the others, those that cannot be called last; the first as described above."""
     rated = _rated(job, providers, views)
-    callable_now = [r for r in rated if r.standing == OPEN]
+    callable_now = [r for r in rated if not r.shut]
     if len(callable_now) > 1:
         first = _first(job, callable_now)
         rated.remove(first)
@@ -64,7 +64,7 @@ def _rated(job: RoutedJob, providers: Sequence[Provider], views: Mapping[str, Vi
     by_length = all(v.per_token_s > 0 for v in known if v.answers >= WARM_UP)
     tokens = (job.expected_output_tokens or 0) if by_length else 0
     return sorted(
-        _Rated(standing(view), view.answers < WARM_UP, expected_s(view, tokens), n, provider, view)
+        _Rated(not view.serving, view.answers < WARM_UP, expected_s(view, tokens), n, provider, view)
         for n, (provider, view) in enumerate(zip(providers, known, strict=True))
     )
 

@@ -34,11 +34,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     Of the fleet: `answers` completed so far, as far as the averages still rest on them; the moving averages `latency_s` of
     whole calls, `per_token_s` of their seconds per output token, and `success_rate`; `latest_s`, how long the latest answer
-    took. Of this worker alone: `in_flight` calls under way, `oldest_s` the age of the oldest. `slots` more calls fit into the
-    provider's concurrency or rate limit (None: no limit is known). `recovered_at` is the Unix time at which its breaker last
+    took. Of this worker alone: `in_flight` calls under way, `oldest_s` the age of the oldest. `recovered_at` is the Unix time at which its breaker last
     closed. `price` is what this job would cost there in dollars (None: not known).
 
-    `serving` is False while the gate certainly lets no call through. A provider that is due for a probe (its break is over,
+    `serving` is False while the gate certainly lets no call through. Of limits that are used up a view says nothing: the gate
+    counts them for the whole fleet, and passes over who is full. A provider that is due for a probe (its break is over,
     its breaker half-open) must count as serving: what always comes last is never asked, so it would never come back.
     """
 
@@ -49,7 +49,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     success_rate: float = 1.0
     in_flight: int = 0
     oldest_s: float = 0.0
-    slots: int | None = None
     serving: bool = True
     recovered_at: float = 0.0
     price: Decimal | None = None
@@ -60,16 +59,6 @@ UNKNOWN = View()
 Strategy = Callable[[RoutedJob, Sequence[Provider], Mapping[str, View], float], list[Provider]]
 """From a job, the providers that may serve it, the views by provider id (some may be missing) and the Unix time to all of
 these providers, best first. Pure: chance comes from the job's turn."""
-
-OPEN, FULL, SHUT = range(3)
-"""How far a provider can be called now, best first: at once; when a slot is free; not before its breaker or a person lets it."""
-
-
-def standing(view: View) -> int:
-    if not view.serving:
-        return SHUT
-    return FULL if view.slots is not None and view.slots <= 0 else OPEN
-
 
 WARM_UP = 5
 """Answers before a provider's latency is judged."""

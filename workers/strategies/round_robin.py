@@ -5,7 +5,7 @@ from functools import lru_cache
 from math import gcd
 
 from shared.catalogue import Provider
-from workers.strategies.records import FULL, OPEN, SHUT, UNKNOWN, RoutedJob, View, standing
+from workers.strategies.records import UNKNOWN, RoutedJob, View
 
 
 def round_robin(
@@ -15,11 +15,11 @@ def round_robin(
     now: float,  # noqa: ARG001  a strategy's signature
 ) -> list[Provider]:
     """Of every `sum(weights)` turns in a row each provider is first `weight` times, spread out; who cannot be called comes last."""
-    standings = [standing(views.get(p.id, UNKNOWN)) for p in providers]
-    order: list[Provider] = []
-    for level in (OPEN, FULL, SHUT):
-        order += _in_turn(job.turn, [p for p, s in zip(providers, standings, strict=True) if s == level])
-    return order
+    serving: list[Provider] = []
+    shut: list[Provider] = []
+    for p in providers:
+        (serving if views.get(p.id, UNKNOWN).serving else shut).append(p)
+    return _in_turn(job.turn, serving) + _in_turn(job.turn, shut)
 
 
 def _in_turn(turn: int, providers: Sequence[Provider]) -> list[Provider]:
