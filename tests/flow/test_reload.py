@@ -130,11 +130,18 @@ def test_a_provider_is_added_and_another_disabled_while_a_batch_runs(
         assert [(p["id"], p["enabled"]) for p in page(stack)["data"]] == [("one", False), ("two", True)]
 
 
+@pytest.mark.parametrize(
+    ("name", "written", "broken"),
+    [
+        ("fleet.yaml", as_yaml, "providers: ["),
+        pytest.param("fleet.toml", as_toml, "[[providers", marks=pytest.mark.verify),
+    ],
+)
 def test_what_is_broken_or_half_written_is_refused_told_once_and_taken_when_it_is_whole(
-    tmp_path: Path,
+    tmp_path: Path, name: str, written: Callable[[list[dict[str, Any]]], str], broken: str
 ) -> None:
-    with fleet(tmp_path / "fleet.yaml", "--latency-s", "0.05") as stack:
-        good = as_yaml([provider(stack, "one")])
+    with fleet(tmp_path / name, "--latency-s", "0.05") as stack:
+        good = written([provider(stack, "one")])
         write(stack, good)
         wait_for(lambda: in_force(stack), WITHIN_S + 1, "the first file, everywhere")
         batch = submit(stack.client, lines(1500))
@@ -145,7 +152,7 @@ def test_what_is_broken_or_half_written_is_refused_told_once_and_taken_when_it_i
             return len(found) == 1 + WORKERS and all(v == version and fault for v, fault in found)
 
         version = version_of(good.encode())
-        write(stack, "providers: [")
+        write(stack, broken)
         wait_for(refused, WITHIN_S + 1, "the broken file to be refused everywhere")
         shown = command(stack)
         assert shown.count(f"providers file {version}") == 1 + WORKERS
@@ -153,7 +160,7 @@ def test_what_is_broken_or_half_written_is_refused_told_once_and_taken_when_it_i
 
         write(stack, good)
         wait_for(lambda: in_force(stack), WITHIN_S + 1, "the good file, everywhere")
-        whole = as_yaml([provider(stack, "one"), provider(stack, "two")])
+        whole = written([provider(stack, "one"), provider(stack, "two")])
         cut = whole.rindex("http") + 3
         with stack.config.open("w") as out:
             out.write(whole[:cut])
