@@ -16,7 +16,7 @@ from shared.lines import Request, checked_lines, read_request
 from shared.offer import AnyOffer, CatalogueOffer
 from shared.prices import tariff_of
 from shared.routing_asked import NOTHING_ASKED
-from shared.tokens import Expected, Learned, Measured, expect, measure, text_tokens, together
+from shared.tokens import Expected, Learned, Measured, expect, measure, together
 
 MOST = 10**9
 """Far more than any provider gives; JSON has numbers of any length."""
@@ -245,11 +245,8 @@ def _add(found: Estimate, request: Request, model: str | None) -> None:
 
 
 def _measured(body: bytes) -> Measured:
-    """Of any body whatever; no more answers and tokens of each than MOST, so that every sum has a float."""
-    try:
-        found = measure(body)
-    except Exception:  # noqa: BLE001  an edge: one odd line must not end the reading of fifty thousand
-        found = Measured(text_tokens(body.decode(errors="replace")))
+    """No more answers and tokens of each than MOST, so that every sum has a float."""
+    found = measure(body)
     most = None if found.max_tokens is None else min(found.max_tokens, MOST)
     return msgspec.structs.replace(found, answers=min(found.answers, MOST), max_tokens=most)
 

@@ -16,10 +16,12 @@ from support.contract_server import Answer, contract_server, refusal
 from typer.testing import CliRunner, Result
 
 from api.cli.estimate import Estimate, Load, estimate, time_s
+from api.cli.estimate_text import document, lines
 from api.cli.main import app
 from shared.catalogue import Catalogue, Limits
 from shared.fitness import Wanted
 from shared.jobs import Usage
+from shared.lines import ENDPOINTS
 from shared.prices import tariff_of
 from shared.tokens import DEFAULT_ANSWER_TOKENS, Measured
 
@@ -243,6 +245,33 @@ def test_no_line_that_could_be_handed_in_ends_in_a_traceback(edge: Edge, fields:
         result, document = edge(), edge("--json")
         assert (result.exit_code, result.exception, document.exception) == (0, None, None)
         assert json.loads(document.stdout)["requests"] == 2
+
+
+atoms = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=3)),
+    st.sampled_from(["text", "image_url", "json_schema", "audio"]),
+)
+PARTS = ["role", "content", "type", "text", "refusal", "image_url", "detail", "audio", "tool_calls"]
+FIELDS = [
+    *("messages", "prompt", "tools", "functions", "response_format", "max_tokens", "max_completion_tokens"),
+    *("n", "best_of", "logprobs", "top_logprobs", "modalities"),
+]
+things = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(PARTS), inner, max_size=3)
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), things), st.sampled_from(ENDPOINTS))
+def test_any_body_is_estimated_or_a_fault(fields: dict[str, Any], endpoint: str) -> None:
+    body = {"messages": [3], "prompt": "p", **fields, "model": "m"}
+    text = json.dumps({"custom_id": "1", "method": "POST", "url": endpoint, "body": body})
+    found = estimate([text.encode()], endpoint, catalogue(SMALL, BIG), max_jobs=1)
+    assert document("f", found)
+    assert lines("f", found)
+    assert len(found.faults) + found.whole.requests == 1
 
 
 def told(*providers: dict[str, Any]) -> Answer:
