@@ -46,6 +46,12 @@ def provider_scope(provider_id: str, model: str = "") -> str:
     return f"p:{provider_id}|{model}" if model else f"p:{provider_id}"
 
 
+def provider_in(scope: str) -> str | None:
+    """Whose own limit's scope it is, or its model's; None for any other."""
+    kind, _, name = scope.partition(":")
+    return name.partition("|")[0] if kind == "p" else None
+
+
 def limits_calls(limits: Limits | None) -> bool:
     return any(limit.kind == "concurrency" for limit in limits or ())
 

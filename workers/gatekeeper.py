@@ -24,7 +24,7 @@ from shared.logs import get_logger
 from shared.permits import UNUSED, Ending, Permit, permit_of, report_of
 from shared.reasons import Reason
 from workers.alone import Alone
-from workers.line import WAIT_S, Lines, at_limit, line_of
+from workers.line import WAIT_S, Lines, at_limit, scopes_of
 
 ALONE_S = 2.0
 """Redis may be silent for so long before no new call begins."""
@@ -158,13 +158,11 @@ class Gatekeeper:
         while not isinstance(found, Permit):
             if (first := at_limit(found)) is None:
                 return found
-            line = next(line_of(c) for c in candidates if c.provider == first.provider)
-            if not self._lines.wait(line, first, self.now(), begun + WAIT_S - time.monotonic()):
-                later = msgspec.structs.replace(first, until=self._lines.turn(line, first, self.now()))
-                return tuple(later if block is first else block for block in found)
+            if not self._lines.wait(first, self.now(), begun + WAIT_S - time.monotonic()):
+                return self._lines.turns(found, self.now())
             found = self._judged(ask)
         if found.limited:
-            self._lines.began(line_of(found.candidate), found.candidate.provider)
+            self._lines.began(scopes_of(found))
         return found
 
     def _judged(self, ask: Ask) -> Permit | tuple[Block, ...]:
@@ -208,7 +206,7 @@ class Gatekeeper:
             self._ended.update(item.scopes)
         self._items.put(item)
         if permit.limited:
-            self._lines.ended(permit.candidate.provider)
+            self._lines.ended(scopes_of(permit))
         if item.done is None:
             return True
         while not item.done.wait(PATIENCE_S):

@@ -88,15 +88,16 @@ class Upstreams:
 
         An attempt may have begun under an earlier providers file: nothing new is called that is not in the present one.
         """
-        ids = self._enabled()
-        if all(candidate.provider in ids for candidate in candidates):
-            return self._doorman.acquire(candidates)
-        left = [n for n, candidate in enumerate(candidates) if candidate.provider in ids]
-        gone = [Block(c.provider, Reason.DISABLED, 0.0) for c in candidates if c.provider not in ids]
-        found = self._doorman.acquire([candidates[n] for n in left]) if left else ()
-        if isinstance(found, Permit):
-            return msgspec.structs.replace(found, choice=left[found.choice])
-        return (*gone, *found)
+        while True:
+            ids = self._enabled()
+            left = [n for n, candidate in enumerate(candidates) if candidate.provider in ids]
+            gone = [Block(c.provider, Reason.DISABLED, 0.0) for c in candidates if c.provider not in ids]
+            found = self._doorman.acquire([candidates[n] for n in left]) if left else ()
+            if not isinstance(found, Permit):
+                return (*gone, *found)
+            if found.candidate.provider in self._enabled():
+                return msgspec.structs.replace(found, choice=left[found.choice])
+            self.release(found)  # it has left the file while we waited at a limit
 
     def _enabled(self) -> frozenset[str]:
         catalogue = self._catalogue()

@@ -214,6 +214,37 @@ def test_calls_in_flight_are_told_until_they_have_ended(
     assert server.counters._flights["p:a"] == {}
 
 
+@pytest.mark.parametrize("limit", [CALLS, Limit("b:1", "money", 600, 1000)])
+def test_who_waits_in_his_place_is_woken_by_the_end_of_a_call_under_the_same_limit(
+    server: Server, limit: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when it is time to look again."""
+    monkeypatch.setattr("shared.memory_limits.BUSY_S", 60.0)
+    monkeypatch.setattr(gatekeeper, "WAIT_S", 120.0)
+    keeper = Gatekeeper(server, Breaker, "w1", places=4)
+    keeper.start(lambda _: None)
+    candidate, other = (Candidate(name, name, "", "m", "", (limit,)) for name in "ab")
+    calls: list[Permit] = []
+    while isinstance(found := server_says(keeper, candidate), Permit):
+        calls.append(found)
+    got: list[Permit | tuple[Block, ...]] = []
+    waiter = threading.Thread(target=lambda: got.append(keeper.acquire([other])), daemon=True)
+    waiter.start()
+    wait_for(lambda: len(keeper._lines._waiting) == 1, 5, "a place to be taken")
+    keeper.settle(calls[0], Ending("answered", 0.1, used={"money": 1.0}))
+    waiter.join(10)
+    assert granted(got[0]).candidate == other
+    keeper.stop()
+
+
+def server_says(keeper: Gatekeeper, candidate: Candidate) -> Permit | tuple[Block, ...]:
+    """Without waiting at a limit."""
+    places, keeper._lines._places = keeper._lines._places, 0
+    found = keeper.acquire([candidate])
+    keeper._lines._places = places
+    return found
+
+
 def test_what_a_call_used_is_told_where_it_was_limited(keeper: Gatekeeper, server: Server) -> None:
     used = Ending("answered", 0.1, used={"tpm": 7.0})
     keeper.settle(granted(keeper.acquire([LIMITED])), used)

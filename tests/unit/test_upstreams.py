@@ -1,16 +1,21 @@
 """A worker's providers while their file changes."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from shared.catalogue import Breaker, Catalogue, Provider
 from shared.clock import ManualClock
 from shared.errors import ModelRefusedError, NotServedError, ProviderError, StoreUnavailableError
 from shared.gate import NOBODY, Action, Candidate, Change
 from shared.jobs import Outcome, Slip
+from shared.limits import Limit, Limits
+from shared.lines import read_request
 from shared.memory_gate import MemoryGate
 from shared.permits import DirectDoorman, Permit
 from shared.reasons import Reason
-from shared.tokens import OTHERS, Learned, measure
+from shared.tokens import OTHERS, Learned, expect, measure
 from workers.execute import Blocked, Job, attempt
 from workers.provider import TokenUsage
 from workers.transport import Answer
@@ -92,6 +97,46 @@ def test_who_has_left_the_file_is_called_by_no_attempt_that_began_before() -> No
     assert isinstance(told, tuple)
     assert [(block.provider, block.reason) for block in told] == [(n, Reason.DISABLED) for n in "abc"]
     assert isinstance(worker.upstreams.acquire(worker.candidates("b")), tuple)
+
+
+def test_who_leaves_the_file_while_a_call_waits_for_its_permit_is_not_called() -> None:
+    worker = Worker(A, B)
+    acquire = worker.upstreams._doorman.acquire
+
+    def after_a_wait(candidates: Sequence[Candidate], limits: Limits | None = None) -> Any:
+        found = acquire(candidates, limits)
+        worker.write(B)
+        return found
+
+    worker.upstreams._doorman.acquire = after_a_wait  # type: ignore[method-assign]
+    slow = Limit("p:a", "rpm", 1, 1)
+    candidates = [Candidate("a", "a", "k", "m", "", (slow,)), *worker.candidates("b")]
+    found = worker.upstreams.acquire(candidates)
+    assert isinstance(found, Permit)
+    assert (found.choice, found.candidate.provider) == (1, "b")
+    worker.write(A, B)
+    told = worker.upstreams.acquire(candidates[:1])
+    assert isinstance(told, tuple)
+    assert [block.reason for block in told] == [Reason.DISABLED], "the first permit was given back"
+
+
+def test_how_fast_a_provider_answers_is_learned_by_the_token_and_reserved_by_the_token() -> None:
+    worker = Worker(provider("a", limits={"tpm": 6000, "rpm": 60}))
+    worker.transport.usage = TokenUsage(prompt_tokens=3, completion_tokens=8, known=True)
+    asked: list[Candidate] = []
+    acquire = worker.upstreams._doorman.acquire
+
+    def noted(candidates: Sequence[Candidate], limits: Limits | None = None) -> Any:
+        asked.extend(candidates)
+        return acquire(candidates, limits)
+
+    worker.upstreams._doorman.acquire = noted  # type: ignore[method-assign]
+    assert answered_by(worker) == "a"
+    amounts = {limit.kind: limit.amount for limit in asked[0].limits or ()}
+    expected = expect(measure(read_request(LINE).body))
+    assert amounts == {"rpm": 1, "tpm": expected.input_tokens + expected.output_tokens}
+    learned = worker.gate.condition("a")
+    assert learned.per_token_s == pytest.approx(learned.latency_s / 8)
 
 
 def test_the_breakers_follow_the_file() -> None:

@@ -32,6 +32,12 @@ def permit(*own: Limit, common: tuple[Limit, ...] | None = None) -> Permit:
     return Permit("1", 0, Candidate("a", "a", "", "m", "", own or None), 0, limits=common)
 
 
+def test_no_request_is_too_large_to_be_reckoned_with() -> None:
+    assert limits_of(Provider(id="a", endpoint="http://a", limits=Limits(tpm=6000)), "m", 10**400) == (
+        Limit("p:a", "tpm", 6000, 6000),
+    )
+
+
 def test_a_provider_without_limits_has_none() -> None:
     assert limits_of(Provider(id="a", endpoint="http://a"), "m", 10) is None
 

@@ -90,7 +90,7 @@ def test_it_agrees_with_the_gate(
     assert view_of(condition, A, now=NOW).serving is (told.verdicts[0].choice == 0)
 
 
-def test_calls_under_way_and_what_others_have_learned() -> None:
+def test_calls_under_way_and_what_others_have_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[str, Any] = {"a": Condition(latency_s=2.0)}
     away = [False]
 
@@ -101,12 +101,16 @@ def test_calls_under_way_and_what_others_have_learned() -> None:
 
     views = Views(look, lambda: NOW)
     views.look(["a", "b"])
+    clock = iter([10.0, 11.0, 14.5, 20.0]).__next__
+    monkeypatch.setattr("workers.views.time.monotonic", clock)
     views.began("1", "a")
     views.began("2", "a")
+    assert views.of([A], lambda _: None)["a"].oldest_s == 4.5
     views.ended("1", "a")
     seen = views.of([A], lambda _: None)["a"]
     assert (seen.latency_s, seen.in_flight) == (2.0, 1)
-    assert seen.oldest_s >= 0.0
+    assert seen.oldest_s == 9.0
+    monkeypatch.undo()
     views.heard({"a": Condition(latency_s=3.0)})
     away[0] = True
     views.look(["a"])
