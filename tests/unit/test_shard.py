@@ -1,7 +1,8 @@
 """A shard's run while the store is away: calls in flight keep their lease, what could not begin leaves once it can."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from support.batches import jsonl, line
@@ -11,7 +12,7 @@ from support.waiting import wait_for
 
 from shared.catalogue import Catalogue, Provider
 from shared.clock import SystemClock
-from shared.errors import StoreUnavailableError
+from shared.errors import ProviderError, ProviderFailedError, StoreUnavailableError
 from shared.gate import Block, Candidate
 from shared.jobs import Finished, Outcome, Progress, Split
 from shared.ledger import Held
@@ -43,6 +44,8 @@ class Ledger(MemoryLedger):
         super().__init__(SystemClock())
         self.away = self.loses = self.refuses = False
         self.refused = self.renewed = 0
+        self.due: list[float] = []
+        self.split_takes: Callable[[], object] = lambda: None
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
         self.renewed += len(held)
@@ -51,6 +54,9 @@ class Ledger(MemoryLedger):
     def split(self, ref: str, token: int, split: Split) -> str | None:
         self._refuse()
         found = super().split(ref, token, split)
+        if split.kind == "retry":
+            self.due.append(time.time() + split.delay_s)
+        self.split_takes()
         if self.loses:
             self.loses = False
             raise StoreUnavailableError("the reply was lost")
@@ -85,6 +91,7 @@ class Upstream(BlindFleet):
     def __init__(self) -> None:
         self.called = threading.Event()
         self.answers = threading.Event()
+        self.fails: ProviderError | None = None
 
     def acquire(self, candidates: Sequence[Candidate]) -> Permit | tuple[Block, ...]:
         (candidate,) = candidates
@@ -98,6 +105,8 @@ class Upstream(BlindFleet):
         del permit, provider, model, endpoint, body
         self.called.set()
         assert self.answers.wait(20)
+        if self.fails is not None:
+            raise self.fails
         return Answer(body=b"{}", usage=TokenUsage(), request_id=None, duration_s=0.1)
 
 
@@ -125,6 +134,7 @@ class Worker:
             lease_s=LEASE_S,
         )
         self.task = threading.Thread(target=self._run)
+        self.sent: list[float] = []
 
     def start(self) -> None:
         made = spec()
@@ -141,7 +151,11 @@ class Worker:
         assert self.upstream.called.wait(10)
 
     def _run(self) -> None:
-        run_shard(self.ref, Lane.FRESH, self.parts, lambda ref, _, __: pytest.fail(f"{ref} was sent"))
+        run_shard(self.ref, Lane.FRESH, self.parts, self._send)
+
+    def _send(self, ref: str, delay_s: float, error: Exception) -> None:
+        del ref, error
+        self.sent.append(time.time() + delay_s)
 
     def progress(self) -> Progress:
         return self.ledger.progress(self.batch_id)
@@ -200,6 +214,19 @@ def test_a_split_whose_reply_was_lost_is_done_once(running: Worker) -> None:
     assert not running.ledger.loses
     assert [w.jobs for w in running.progress().waiting] == [1]
     assert (running.completed(), running.progress().running) == (1, 0)
+
+
+def test_a_retrys_hint_never_comes_before_the_ledgers_due_time(running: Worker) -> None:
+    """It would be in vain, and the job wait for the reaper; so it is counted from the reply, however long that took."""
+    pause = threading.Event()
+    running.ledger.away = False
+    running.ledger.split_takes = lambda: pause.wait(0.2)
+    running.upstream.fails = ProviderFailedError("500", http_status=500)
+    running.start()
+    running.upstream.answers.set()
+    running.task.join(10)
+    (sent,), (due,) = running.sent, running.ledger.due
+    assert sent >= due
 
 
 def test_a_release_that_the_store_does_not_take_is_tried_again(running: Worker) -> None:
