@@ -44,11 +44,14 @@ _MOST_LINES = 1000
 
 
 class _Line:
-    """The pace at which calls begin under a limit, by a sum that fades over the time that it stands for; and the last turn given."""
+    """The pace at which calls begin under a limit, by a sum that fades over the time that it stands for; and the last turn given.
+
+    Only while there is a line the pace says what the limit lets through, and not what there was to do.
+    """
 
     def __init__(self, now: float) -> None:
         self._since = self.at = now
-        self._sum = 0.0
+        self._sum, self._asked = 0.0, -math.inf
         self.last = 0.0
         """By the store's time."""
 
@@ -57,7 +60,10 @@ class _Line:
         self.at = now
 
     def a_second(self, now: float) -> float | None:
-        """How many calls began; None where it is too early to tell."""
+        """How many calls began while turns were asked for; None where it is too early to tell."""
+        asked, self._asked = self._asked, now
+        if now - asked > FADES_S:
+            self._since, self.at, self._sum = now, now, 1.0  # as if one had: there is always some pace
         if now - self._since < _EARLY_S:
             return None
         over_s = FADES_S * -math.expm1((self._since - now) / FADES_S)

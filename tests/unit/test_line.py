@@ -104,8 +104,13 @@ def turns(waiting: Lines, times: int, at: Block | None = None) -> list[float]:
     return [waiting.turns([at or at_limit(0.1)], NOW)[0].until - NOW for _ in range(times)]
 
 
-def began(waiting: Lines, time: Time, *scopes: str, times: int = 100, every_s: float = 0.1) -> None:
+def began(
+    waiting: Lines, time: Time, *scopes: str, times: int = 100, every_s: float = 0.1, asking: bool = True
+) -> None:
+    """So many calls, while others ask for turns."""
     for _ in range(times):
+        for scope in scopes if asking else ():
+            waiting._turn(at_limit(0.1, scope=scope), NOW)
         waiting.began(scopes)
         time.now += every_s
 
@@ -162,10 +167,31 @@ def test_after_a_long_pause_turns_are_not_minutes_apart(time: Time) -> None:
     """A minute in which one call's tokens kept all others away says nothing of how fast calls begin after it."""
     waiting = Lines(1)
     began(waiting, time, "p:a")
-    time.now += 3600.0
+    for _ in range(12):
+        turns(waiting, 1)
+        time.now += 5.0
     first, second, third = turns(waiting, 3)
     assert 1 / (HASTE * 10) < second - first < 0.5
     assert third - second == pytest.approx(second - first)
+
+
+def test_a_pace_at_which_there_was_little_to_do_says_nothing_of_the_limit(time: Time) -> None:
+    waiting = Lines(1)
+    began(waiting, time, "p:a", times=3, every_s=3.0, asking=False)
+    assert turns(waiting, 50) == pytest.approx([0.1] * 50)
+    time.now += 1.0
+    began(waiting, time, "p:a", times=20, every_s=0.1)
+    first, second = turns(waiting, 2)
+    assert second - first == pytest.approx(1 / 20, rel=0.7)
+
+
+def test_where_no_call_begins_turns_go_on_all_the_same(time: Time) -> None:
+    waiting = Lines(1)
+    began(waiting, time, "p:a", times=1, every_s=60.0)
+    turns(waiting, 1)
+    time.now += 3.0
+    first, second = turns(waiting, 2)
+    assert 0.5 < second - first < 5
 
 
 def test_the_lines_of_batches_that_have_ended_are_forgotten(
