@@ -54,6 +54,43 @@ def test_two_workers_pass_neither_the_calls_at_a_time_nor_the_requests_a_minute(
             )
 
 
+def test_a_batch_that_waits_for_its_own_money_keeps_no_other_from_their_provider() -> None:
+    """Of its jobs one at a time may run, each for long; the others at that provider's limit go past it."""
+    with running_stack("--latency-s", str(LATENCY_S), workers=0, LLM_EDGE_CONCURRENCY="40") as stack:
+        sim = {"id": "sim", "endpoint": stack.simulator.base_url, "cost_per_1k_tokens": 0.01}
+        stack.configure(providers=[{**sim, "limits": {"concurrency": 10}}])
+        stack.simulator.patch(rules=[{"match": "^dear", "latency_s": 5.0}])
+        stack.start_worker()
+        dear = [line(f"dear-{n}", f"dear {n}", max_tokens=2000) for n in range(600)]
+        held_up = submit(stack.client, dear, extra_body={"max_cost": "0.03"})
+        wait_for(lambda: len(waiting(stack, held_up.id)) > 0, 30, "its money to be under way")
+        plain = wait_for_end(stack.client, submit(stack.client, lines(200)).id, 40)
+        assert plain.request_counts is not None
+        assert plain.request_counts.completed == 200
+        assert {each["reason"] for each in waiting(stack, held_up.id)} == {"limit_reached"}
+        stack.client.batches.cancel(held_up.id)
+
+
+def waiting(stack: Stack, batch_id: str) -> list[dict[str, Any]]:
+    return (stack.client.batches.retrieve(batch_id).model_extra or {})["waiting"] or []
+
+
+@pytest.mark.parametrize("n", [128, 10**19])
+def test_requests_beyond_measure_keep_others_waiting_no_longer_than_they_take(n: int) -> None:
+    """What they reserve of the tokens a minute comes back with their refusal."""
+    with running_stack("--latency-s", "0.01", workers=0, LLM_EDGE_CONCURRENCY="40") as stack:
+        sim = {"id": "sim", "endpoint": stack.simulator.base_url, "limits": {"tpm": 60_000}}
+        stack.configure(providers=[sim])
+        stack.simulator.patch(rules=[{"match": "^absurd", "status": 400, "latency_s": 1.5}])
+        stack.start_worker()
+        absurd = submit(stack.client, [line(f"absurd-{k}", "absurd", n=n) for k in range(3)])
+        wait_for(stack.simulator.calls, 10, "one to be under way")
+        ended = wait_for_end(stack.client, submit(stack.client, lines(100)).id, 20)
+        assert {row["response"]["status_code"] for row in outcomes(stack.client, ended).values()} == {200}
+        assert wait_for_end(stack.client, absurd.id, 20).status == "completed"
+        assert "gate_failed" not in stack.log("worker-1")
+
+
 def test_every_api_process_tells_how_much_is_in_use() -> None:
     """As many calls as the simulator has in flight, by the gate's own count."""
     with running_stack("--latency-s", "60", workers=0, LLM_EDGE_CONCURRENCY="16") as stack:
