@@ -26,6 +26,7 @@ OPEN = {("get", "/health"), ("get", "/health/ready"), ("get", "/metrics")}
 """Served without a key; what they tell whom is tested elsewhere."""
 SHARED = {("get", "/v1/models"), ("get", "/v1/models/{model}")}
 """The same for every owner."""
+OWN = {("get", "/v1/quota")}  # each caller's own, named nowhere
 LISTS = {("get", "/v1/files"), ("get", "/v1/batches"), ("get", "/v1/jobs")}
 CREATE = {
     ("post", "/v1/files"),
@@ -198,9 +199,14 @@ def routes(stack: Stack) -> set[Route]:
 
 
 def test_every_route_is_of_one_kind(routes: set[Route]) -> None:
-    kinds = [OPEN, SHARED, LISTS, CREATE, ONE, ADMINS]
+    kinds = [OPEN, SHARED, OWN, LISTS, CREATE, ONE, ADMINS]
     assert routes == set().union(*kinds)
     assert sum(map(len, kinds)) == len(routes)
+
+
+def test_a_quota_is_told_to_its_owner(stack: Stack, hers: Hers) -> None:  # noqa: ARG001  she has spent
+    told = [json.loads(send(stack, "get", "/v1/quota", key).body)["owner"] for key in (ALICE, BOB)]
+    assert told == ["alice", "bob"]
 
 
 def test_without_a_key_nothing_is_told_apart(stack: Stack, routes: set[Route], hers: Hers) -> None:
