@@ -267,6 +267,10 @@ def _beyond_ascii(text: str) -> int:
     return weight + _OTHER_SCRIPT * other
 
 
+_MOST = 10**12
+"""Of tokens or answers; whatever is beyond that says no more, and Redis' scripts could not reckon with it."""
+
+
 def _whole(value: Any) -> int | None:
     """A number of tokens or answers that a body gives; None for anything else."""
-    return value if type(value) is int and value > 0 else None
+    return min(value, _MOST) if type(value) is int and value > 0 else None

@@ -73,7 +73,10 @@ class Alone:
         with self._lock:
             for verdict in told.verdicts:
                 for block in verdict.blocks:
-                    self._blocks[block.provider, block.reason] = block
+                    if (
+                        block.reason is not Reason.BUDGET_SPENT
+                    ):  # which is its batch's or owner's, and no provider's
+                        self._blocks[block.provider, block.reason] = block
             for change in told.changes:
                 for reason in (Reason.BREAKER_OPEN, Reason.BREAKER_PROBING):
                     self._blocks.pop((change.provider, reason), None)

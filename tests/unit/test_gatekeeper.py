@@ -297,6 +297,15 @@ def test_while_redis_is_away_no_limit_is_wider_than_what_this_worker_had(
     assert keeper.held() == {"p:a": 2}
 
 
+def test_while_redis_is_away_what_one_batch_has_spent_keeps_nobody_else_away(
+    keeper: Gatekeeper, leave: Callable[[], None]
+) -> None:
+    dear = Candidate("a", "a", "", "m", "", (Limit("b:2", "money", 2000, 1000),))
+    assert refused(keeper.acquire([dear])) == [Reason.BUDGET_SPENT]
+    leave()
+    granted(keeper.acquire([A]))
+
+
 def test_a_call_begun_while_redis_was_away_is_taken_of_the_rate_afterwards(
     keeper: Gatekeeper, server: Server
 ) -> None:

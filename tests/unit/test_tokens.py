@@ -204,3 +204,10 @@ def test_whatever_is_learnt_an_expectation_is_sane(calls: list[tuple[int, int, i
     assert found.input_tokens >= 0
     assert 0 <= found.output_tokens <= 60
     assert msgspec.json.decode(msgspec.json.encode(learned), type=Learned) == learned
+
+
+@pytest.mark.parametrize("n", [10**19, 10**30, 10**400])
+def test_counts_beyond_measure_stay_within_what_redis_can_reckon_with(n: int) -> None:
+    body = '{"messages": [{"role": "user", "content": "hi"}], "n": %d, "max_tokens": %d}' % (n, n)  # noqa: UP031
+    found = measure(body.encode())
+    assert max(found.answers, found.max_tokens or 0) <= 10**12
