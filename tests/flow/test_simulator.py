@@ -306,12 +306,12 @@ def test_calls_at_once_are_limited(simulator: Simulator) -> None:
 
 
 def test_calls_above_the_capacity_make_each_other_slow(simulator: Simulator) -> None:
-    simulator.patch(capacity=2, latency_s=0.1)
+    simulator.patch(capacity=2, latency_s=1.0)  # the sixth comes before the first has ended, on a busy machine too
     with ThreadPoolExecutor(6) as pool, client_of(simulator.base_url) as client:
         for answer in [pool.submit(ask, client, f"{n}") for n in range(6)]:
             answer.result(PROMPT_S)
     took = sorted(call["ended_at"] - call["received_at"] for call in simulator.calls())
-    assert all(0.1 * n <= it for n, it in zip([1, 1, 1.5, 2, 2.5, 3], took, strict=True))
+    assert all(n <= it for n, it in zip([1, 1, 1.5, 2, 2.5, 3], took, strict=True))
 
 
 # --- personas and control -------------------------------------------------------------------------------------------
