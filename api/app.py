@@ -16,7 +16,7 @@ from api.keyring import load_keyring
 from api.metrics import Metrics
 from api.parts import Parts
 from api.presence import Presence
-from api.routes import batches, completions, files, health, jobs, metrics, models, providers, quota
+from api.routes import batches, completions, files, health, jobs, metrics, models, providers, quota, workers
 from shared.broker import make_sender, process_id
 from shared.config import LOOPBACK, Settings
 from shared.fleet_file import FleetFile
@@ -116,7 +116,7 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
     )
     app.state.parts = parts
     problems.install(app)
-    served = [completions, jobs, files, batches, models, providers, quota, health]
+    served = [completions, jobs, files, batches, models, providers, workers, quota, health]
     if parts.settings.metrics_host is None:
         served.append(metrics)
     _serve(app, [module.router for module in served])

@@ -339,6 +339,8 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once, `in_flight` its calls by provider.
 
+    `loop_lag_s` is how late it ran what was due, at worst since the heartbeat before.
+
     `heard_at` is the ledger's to set: when the heartbeat came in, by the store's time.
     """
 
@@ -350,6 +352,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     in_flight: dict[str, int] = {}
     providers_file: FileState = FileState()
+    loop_lag_s: float = 0.0
     heard_at: float = 0.0
 
 

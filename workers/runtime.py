@@ -25,6 +25,7 @@ from shared.redis_room import room_reader
 from shared.room_watch import WORKER_AGE_S, RoomWatch
 from workers.calls import Calls, Lane
 from workers.gatekeeper import Gatekeeper
+from workers.lag import Lag
 from workers.leases import BEAT_S, Leases
 from workers.shard import Parts, Retry, run_lone, run_shard
 from workers.strategies.custom import load_strategies
@@ -66,6 +67,7 @@ class Runtime:
         self._leases = Leases(self._ledger, settings.lease_s, self._record, self._beside)
         self._watch = FleetWatch(self._fleet, self._leases.nudge)
         self._hints = Hints(app)
+        self._lag = Lag()
         room = RoomWatch(room_reader(brief), WORKER_AGE_S)
         self._housekeeper = Housekeeper(
             Stores(self._ledger, lone, files),
@@ -93,6 +95,7 @@ class Runtime:
 
     def start(self) -> None:
         self._hints.warm()
+        self._lag.start()
         self._gatekeeper.start(self._upstreams.heard, self._upstreams.views.heard)
         self._calls.start()
         self._writer.start()
@@ -118,6 +121,7 @@ class Runtime:
         self._housekeeper.stop()
         self._calls.stop()
         self._gatekeeper.stop()
+        self._lag.stop()
         self._transport.close()
         _log.info("worker_stopped", worker=self._holder)
 
@@ -149,6 +153,7 @@ class Runtime:
             started_at=self._started_at,
             in_flight=self._gatekeeper.in_flight(),
             providers_file=self._fleet.state,
+            loop_lag_s=self._lag.take(),
         )
 
 

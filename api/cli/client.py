@@ -102,6 +102,9 @@ class Client:
     ) -> dict[str, Any]:
         return self._json("GET", "/providers", patient=patient, timeout=timeout_s)
 
+    def workers(self) -> dict[str, Any]:
+        return self._json("GET", "/workers")
+
     def change_provider(self, provider_id: str, action: str) -> dict[str, Any]:
         """`action` is enable, disable or drain."""
         return self._json("POST", f"/providers/{quote(provider_id, safe='')}/{action}")

@@ -14,6 +14,7 @@ _ELSEWHERE = {
     "demo": ("api.cli.demo:demo", "Run a batch of 1,000 jobs on a stack of its own, show it, and clean up."),
     "batch": ("api.cli.batch:app", "Submit batches, watch them, fetch their answers."),
     "providers": ("api.cli.providers:app", "Show the providers' condition; enable, disable and drain them."),
+    "workers": ("api.cli.workers:workers", "Show the workers that are alive."),
     "init": ("api.cli.init:init", "Write ./providers.yaml from the provider keys in the environment."),
     "keys": ("api.cli.keys:app", "Make API keys for those who may call."),
     "config": ("api.cli.config:app", "Look at the configuration."),

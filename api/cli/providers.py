@@ -1,21 +1,19 @@
 """`llm-edge providers`: their condition as the fleet sees it, as a table that may refresh; enable, disable and drain them."""
 
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from api.cli.client import DEFAULT_URL, Client
+from api.cli.client import DEFAULT_URL
 from api.cli.limit_lines import limit_lines
-from api.cli.outcome import ANSWER_CODES, CommandError
+from api.cli.outcome import ANSWER_CODES
+from api.cli.talk import Talk, show
 from api.cli.words import count, duration, printable
 
 app = typer.Typer(
@@ -24,7 +22,7 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ProviderId = Annotated[str, typer.Argument(help="The provider's id in the providers file.")]
-_EVERY_S = 1.0
+_COMMAND = "llm-edge providers"
 _COLUMNS = ("provider", "state", "ok", "avg", "p50", "p95", "p99", "calls", "failed", "now", "why")
 
 
@@ -41,19 +39,11 @@ def _show(
     ctx.obj = url
     if ctx.invoked_subcommand is not None:
         return
-    with _Talk(url, as_json=as_json) as talk:
-        found = talk.client.providers()
+    with Talk(url, _COMMAND, as_json=as_json) as talk:
         if as_json:
-            print(json.dumps(found, indent=2))
+            print(json.dumps(talk.client.providers(), indent=2))
             return
-        console = Console()
-        if not watch:
-            console.print(view(found, time.time()))
-            return
-        with Live(view(found, time.time()), console=console, auto_refresh=False) as live:
-            while True:
-                time.sleep(_EVERY_S)
-                live.update(view(talk.client.providers(), time.time()), refresh=True)
+        show(lambda: view(talk.client.providers(), time.time()), watch=watch)
 
 
 @app.command(epilog=ANSWER_CODES)
@@ -75,7 +65,7 @@ def drain(ctx: typer.Context, provider_id: ProviderId, as_json: AsJson = False) 
 
 
 def _change(ctx: typer.Context, provider_id: str, action: str, *, as_json: bool) -> None:
-    with _Talk(ctx.obj, as_json=as_json) as talk:
+    with Talk(ctx.obj, _COMMAND, as_json=as_json) as talk:
         found = talk.client.change_provider(provider_id, action)
         if as_json:
             print(json.dumps(found, indent=2))
@@ -84,40 +74,6 @@ def _change(ctx: typer.Context, provider_id: str, action: str, *, as_json: bool)
         if action == "enable" and not found.get("enabled"):
             done = "still disabled: the providers file says `enabled: false`"
         print(", ".join(filter(None, [f"{provider_id}  {done}", why(found, time.time())])))
-
-
-class _Talk:
-    """One command's talk with the server: what goes wrong is one message, and the exit code."""
-
-    def __init__(self, url: str, *, as_json: bool) -> None:
-        self._url = url
-        self._as_json = as_json
-        self.client: Client
-
-    def __enter__(self) -> Self:
-        try:
-            self.client = Client(self._url, os.environ.get("LLM_EDGE_API_KEY"), say=_say)
-        except CommandError as exc:
-            raise self._ended(exc) from exc
-        return self
-
-    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
-        self.client.close()
-        if isinstance(exc, CommandError):
-            raise self._ended(exc) from exc
-        if isinstance(exc, KeyboardInterrupt):
-            raise typer.Exit(0) from exc  # the way to leave --watch
-
-    def _ended(self, exc: CommandError) -> typer.Exit:
-        if self._as_json:
-            print(json.dumps(exc.document(), indent=2), flush=True)
-        else:
-            _say(f"llm-edge providers: {exc.message}")
-        return typer.Exit(exc.exit)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def view(found: Mapping[str, Any], now: float) -> Group:

@@ -45,6 +45,7 @@ ONE = {
     ("delete", "/v1/jobs/{job_id}"),
 }
 ADMINS = {
+    ("get", "/v1/workers"),
     ("get", "/v1/providers"),
     ("get", "/v1/providers/{provider_id}"),
     ("post", "/v1/providers/{provider_id}/enable"),

@@ -4,11 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
+import requests
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
+
+from shared.fleet_file import version_of
 
 CELERY = (sys.executable, "-m", "celery", "-A", "workers.app", "worker")
 
@@ -104,3 +108,24 @@ def test_a_worker_added_in_mid_batch_carries_its_share(stack_of_its_own: Stack) 
         assert time.monotonic() - started < 5
         client.batches.cancel(batch.id)
         wait_for_end(client, batch.id)
+
+
+def test_the_registry_tells_every_worker_and_forgets_who_has_left(stack_of_its_own: Stack) -> None:
+    stack = stack_of_its_own
+
+    def told() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = requests.get(f"{stack.base_url}/workers", timeout=5).json()["data"]
+        return found
+
+    stack.simulator.patch(latency_s=3)
+    with stack.client as client:
+        submit(client, lines(200))
+        wait_for(lambda: [w["in_flight"] >= 12 for w in told()] == [True] * 2, 15, "both to tell their calls")
+    for worker in told():
+        assert (worker["pool"], worker["concurrency"]) == (stack.pool, 16)
+        assert set(worker["providers"]) <= {"sim"}
+        assert 0 <= worker["loop_lag_s"] < 30
+        assert abs(worker["heard_at"] - time.time()) < 10
+        assert worker["providers_file"] == version_of(stack.config.read_bytes())
+    stack.kill_worker(stack.workers[0])
+    wait_for(lambda: len(told()) == 1, 15, "the dead one to be forgotten")
