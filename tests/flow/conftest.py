@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 from support.faults import HEAD, Report
+from support.pools import BOTH
 from support.stack import Stack, running_stack
 
 
@@ -40,9 +41,9 @@ def report(request: pytest.FixtureRequest) -> Report:
     return request.config.stash[REPORT]
 
 
-@pytest.fixture(params=["gevent", pytest.param("threads", marks=pytest.mark.verify)])
+@pytest.fixture(params=BOTH)
 def pool(request: pytest.FixtureRequest) -> str:
-    """The pool of the workers; `make test` tries gevent, `make faults` and `make verify` both."""
+    """The pool of the workers."""
     return str(request.param)
 
 

@@ -8,12 +8,12 @@ import pytest
 from openai import OpenAI
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report, Trial, needless
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
 CONCURRENCY = 16
 
-both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 

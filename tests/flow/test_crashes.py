@@ -8,6 +8,7 @@ import pytest
 import requests
 from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
 from support.faults import Report, needless
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -15,7 +16,6 @@ LEASE_S = 2.0
 CONCURRENCY = 16
 
 
-both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 

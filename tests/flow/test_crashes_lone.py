@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import pytest
 from support.callers import Callers, Told, hints_to, recorded, submit_async
 from support.faults import Report, Trial, needless
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -20,7 +21,6 @@ CONCURRENCY = 16
 LEASE_S = 3.0
 SETTLES_S = 60.0
 
-both_pools = pytest.mark.parametrize("pool", ["gevent", "threads"])
 long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 

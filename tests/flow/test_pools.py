@@ -10,13 +10,14 @@ import pytest
 from support.batches import line, lines, outcomes, submit, wait_for_end
 from support.bus import task_events
 from support.callers import Callers
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.up_run import LLM_EDGE, running_up
 from support.waiting import wait_for
 
 CONCURRENCY = 16
 
-pytestmark = pytest.mark.parametrize("pool", ["gevent", "threads"])
+pytestmark = both_pools
 
 
 @contextmanager

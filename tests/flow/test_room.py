@@ -11,6 +11,7 @@ import pytest
 import requests
 from openai import OpenAI
 from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -96,7 +97,7 @@ def each_was_paid_once(stack: Stack, jobs: int) -> None:
     assert len({call["body_sha256"] for call in calls}) == jobs
 
 
-@pytest.mark.parametrize("pool", ["gevent", "threads"])
+@both_pools
 def test_memory_full_in_mid_batch(pool: str) -> None:
     jobs = 400
     with running_stack(workers=0, LLM_EDGE_CONCURRENCY="16") as stack, stack.client as client:
@@ -168,7 +169,7 @@ def test_cancel_and_delete_work_while_memory_is_full(stack_of_its_own: Stack) ->
         nobody_complains(stack)
 
 
-@pytest.mark.parametrize("pool", ["gevent", "threads"])
+@both_pools
 def test_hints_that_arrive_while_memory_is_full_end_no_worker(pool: str) -> None:
     with running_stack(workers=0, LLM_EDGE_CONCURRENCY="16") as stack, stack.client as client:
         for _ in range(2):

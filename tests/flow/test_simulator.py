@@ -306,7 +306,9 @@ def test_calls_at_once_are_limited(simulator: Simulator) -> None:
 
 
 def test_calls_above_the_capacity_make_each_other_slow(simulator: Simulator) -> None:
-    simulator.patch(capacity=2, latency_s=1.0)  # the sixth comes before the first has ended, on a busy machine too
+    simulator.patch(
+        capacity=2, latency_s=1.0
+    )  # the sixth comes before the first has ended, on a busy machine too
     with ThreadPoolExecutor(6) as pool, client_of(simulator.base_url) as client:
         for answer in [pool.submit(ask, client, f"{n}") for n in range(6)]:
             answer.result(PROMPT_S)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 from support.batches import lines, outcomes, submit, wait_for_end
+from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -48,7 +49,7 @@ def test_a_worker_without_providers_says_so(stack: Stack) -> None:
     assert "/nowhere/providers.yaml" in done.stderr
 
 
-@pytest.mark.parametrize("pool", ["gevent", "threads"])
+@both_pools
 def test_plain_celery_runs_a_batch(pool: str) -> None:
     with running_stack(workers=0) as stack, stack.client as client:
         worker = subprocess.Popen(
@@ -65,7 +66,7 @@ def test_plain_celery_runs_a_batch(pool: str) -> None:
             worker.wait(30)
 
 
-@pytest.mark.parametrize("pool", ["gevent", "threads"])
+@both_pools
 def test_a_worker_that_is_told_to_stop_finishes_its_calls_and_hands_back_the_rest(pool: str) -> None:
     with running_stack(workers=0, LLM_EDGE_CONCURRENCY="16") as stack, stack.client as client:
         for _ in range(2):
