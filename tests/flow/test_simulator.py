@@ -313,7 +313,7 @@ def test_calls_above_the_capacity_make_each_other_slow(simulator: Simulator) -> 
         for answer in [pool.submit(ask, client, f"{n}") for n in range(6)]:
             answer.result(PROMPT_S)
     took = sorted(call["ended_at"] - call["received_at"] for call in simulator.calls())
-    assert all(n <= it for n, it in zip([1, 1, 1.5, 2, 2.5, 3], took, strict=True))
+    assert all(n <= it + 0.01 for n, it in zip([1, 1, 1.5, 2, 2.5, 3], took, strict=True))  # by two clocks
 
 
 # --- personas and control -------------------------------------------------------------------------------------------
