@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 from shared.catalogue import Catalogue
 from shared.errors import NotFoundError, StoreUnavailableError
 from shared.files import Files
-from shared.jobs import Claim, Outcome, Slip, Split
+from shared.jobs import Claim, Outcome, Slip
 from shared.ledger import Held, Ledger
 from shared.logs import get_logger
 from shared.lone import LONE, MOST, LoneJobs
@@ -21,7 +21,8 @@ from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
 from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
 from workers.leases import Leases
-from workers.retry import SPREAD_S, Decision, decide, park
+from workers.retry import Decision, decide, park
+from workers.splits import Waiter, by_fate, split_of
 from workers.writer import Entry, Writer
 
 LINGER_S = 0.025
@@ -35,9 +36,6 @@ STUCK_S = 2.0
 
 AGAIN_S = 0.5
 """Between tries while the store takes neither splits nor releases."""
-
-_TOLD_S = 0.25
-"""The gate's word is so old at most when a job is known to wait: what is brought back for nothing only asks once more."""
 
 _log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -64,22 +62,6 @@ class Parts(msgspec.Struct, frozen=True):
     lease_s: float
 
 
-class _Waiting(msgspec.Struct, frozen=True):
-    """A job that has failed, or may call nobody, and what was decided about it."""
-
-    result: Failed | Blocked
-    decision: Decision
-    since_s: float
-
-    @property
-    def provider(self) -> str:
-        return self.result.provider if isinstance(self.result, Failed) else ""
-
-    @property
-    def why(self) -> Exception | None:
-        return self.result.error if isinstance(self.result, Failed) else None
-
-
 class ShardRun:
     """One claimed shard in this process, from claim to release."""
 
@@ -88,7 +70,7 @@ class ShardRun:
         self._claim = claim
         self._parts = parts
         self._retry = retry
-        self._events: queue.SimpleQueue[bool | _Waiting | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[bool | Waiter | None] = queue.SimpleQueue()
         self._closing = False
         self._accepted = self._refused = self._split_off = self._unstarted = 0
 
@@ -173,7 +155,7 @@ class ShardRun:
         if isinstance(result, Failed) and decision.kind == "fail":
             self._write(given_up(result))
         else:
-            self._events.put(_Waiting(result, decision, time.monotonic()))
+            self._events.put(Waiter(result, decision, time.monotonic()))
 
     def _ends_batch(self, result: Blocked) -> bool:
         """Whether it was its batch's `max_cost` that this job could have exceeded: then the batch ends, and the job with it."""
@@ -255,10 +237,10 @@ class ShardRun:
             self._parts.stopping.wait(AGAIN_S)
 
     def _await(self, left: int) -> None:
-        waiting: list[_Waiting] = []
+        waiting: list[Waiter] = []
         while left:
             event = self._next(waiting)
-            if isinstance(event, _Waiting):
+            if isinstance(event, Waiter):
                 waiting.append(event)
                 continue
             if waiting and event is _FLUSH:
@@ -270,7 +252,7 @@ class ShardRun:
             self._refused += event is False
             self._unstarted += event is None
 
-    def _next(self, waiting: list[_Waiting]) -> object:
+    def _next(self, waiting: list[Waiter]) -> object:
         if not waiting:
             return self._events.get()
         patience_s = waiting[0].since_s + LINGER_S - time.monotonic()
@@ -283,10 +265,10 @@ class ShardRun:
         except queue.Empty:
             return _FLUSH
 
-    def _split(self, waiting: list[_Waiting]) -> int:
+    def _split(self, waiting: list[Waiter]) -> int:
         """Jobs out of this shard's hands; those that turn out to fail for good come back as written outcomes."""
         gone = 0
-        for decision, group in _by_fate(waiting):
+        for decision, group in by_fate(waiting):
             jobs = group
             if decision.kind == "doubt":
                 jobs = [w for w in group if not self._fails(w.result)]
@@ -309,15 +291,15 @@ class ShardRun:
                 return True
         return False
 
-    def _split_group(self, decision: Decision, group: list[_Waiting]) -> None:
+    def _split_group(self, decision: Decision, group: list[Waiter]) -> None:
         claim = self._claim
-        split = _split_of(decision, group, claim.claimed_at, self._parts.now())
+        split = split_of(decision, group, claim.claimed_at, self._parts.now())
         if decision.reason is not None and split.kind == "park":
             _log.info("parked", shard=claim.ref, jobs=len(group), reason=split.reason, delay_s=split.delay_s)
 
         def tell() -> str | None:
             nonlocal split
-            split = _split_of(decision, group, claim.claimed_at, self._parts.now())
+            split = split_of(decision, group, claim.claimed_at, self._parts.now())
             return self.store.split(claim.ref, claim.token, split)
 
         ref = self._insist(tell)
@@ -334,44 +316,6 @@ def _lane(slip: Slip) -> Lane:
     if slip.waited:
         return Lane.INTERACTIVE
     return Lane.RETRY if slip.id or slip.history.attempts or slip.history.parked else Lane.FRESH
-
-
-def _left_s(pause_s: float, group: Sequence[_Waiting]) -> float:
-    """What is left of it for the latest of them; none of them comes too early."""
-    return max(0.0, pause_s - (time.monotonic() - max(w.since_s for w in group)))
-
-
-def _split_of(decision: Decision, group: Sequence[_Waiting], claimed_at: float, now: float) -> Split:
-    slips = [w.result.job.slip for w in group]
-    provider = group[0].provider
-    return Split(
-        kind="retry" if decision.kind == "retry" else "park",
-        claimed_at=claimed_at,
-        jobs=tuple(s.id for s in slips) if slips[0].id else tuple(s.index for s in slips),
-        delay_s=_left_s(decision.delay_s, group),
-        provider=provider,
-        charged=decision.charged and decision.kind != "doubt",
-        anew=decision.kind == "doubt",
-        reason=decision.reason.value if decision.reason else "",
-        wait_for=decision.wait_for or ((provider,) if provider else ()),
-        serves_s=_left_s(decision.serves_s, group),
-        blocked=decision.blocked,
-        tries=tuple(w.result.tries for w in group),
-        asked_at=now - (time.monotonic() - min(w.since_s for w in group)) - _TOLD_S,
-        soon_s=SPREAD_S * random.random(),
-    )
-
-
-def _by_fate(waiting: list[_Waiting]) -> Iterator[tuple[Decision, list[_Waiting]]]:
-    """Groups that may ride together: the same decision, the same providers; of differing delays the longest."""
-    groups: dict[object, list[_Waiting]] = {}
-    for w in waiting:
-        d = w.decision
-        step = round(d.delay_s, 1) if d.kind == "retry" else d.delay_s // 5
-        fate = (d.kind, d.charged, d.reason, d.wait_for, w.provider, step, d.serves_s // 5)
-        groups.setdefault(fate, []).append(w)
-    for group in groups.values():
-        yield max((w.decision for w in group), key=lambda d: d.delay_s), group
 
 
 def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
