@@ -1,5 +1,6 @@
 """The records that the ledger keeps and hands out: batches, shards, claims, outcomes. Plain data, no behaviour beyond arithmetic."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -221,7 +222,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a job ended: its line of the output file (`ok`) or of the error file, what it used, and the claim it ran under.
 
-    `id` names a lone job; of a batch `index` does.
+    `id` names a lone job; of a batch `index` does. `began_at`: when the call that was answered began, in the store's time.
     """
 
     index: int
@@ -233,6 +234,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cost_nanos: int | None = None
     ref: str = ""
     token: int = 0
+    began_at: float = 0.0
+
+
+def served(outcomes: Iterable[Outcome]) -> dict[str, float]:
+    """By provider, when the latest of these calls began that it answered."""
+    latest: dict[str, float] = {}
+    for outcome in outcomes:
+        if outcome.ok and outcome.provider:
+            latest[outcome.provider] = max(outcome.began_at, latest.get(outcome.provider, 0.0))
+    return latest
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ class Keys:
     | windows, closing | zset | batches by deadline, and by the end of their grace |
     | alive, workers | zset, hash | heartbeats |
     | apis | hash | heartbeats of the API processes; it expires with the last of them |
-    | served | hash | provider -> when it last completed a job |
+    | served | hash | provider -> when the latest call began that it answered |
     | answer | string | the average bytes of an answer |
     | leader | string | the process that reaps |
     | reaped, lone:reaped | hash | its last round, and until when rounds leave leases alone |

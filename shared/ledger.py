@@ -165,7 +165,7 @@ class Ledger(Protocol):
         ...
 
     def answered_since(self, providers: Sequence[str], since: float) -> bool:
-        """Whether any of these providers has completed some job since then (the ledger's time)."""
+        """Whether any of these providers has answered a call, of whatever job, that began after then (the ledger's time)."""
         ...
 
     def lead(self, holder: str, for_s: float) -> bool:

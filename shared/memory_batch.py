@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from shared.jobs import PENDING, TRIES, Batch, BatchStatus, History, Outcome, Split, Tally, Try, Usage
+from shared.jobs import (
+    PENDING,
+    TRIES,
+    Batch,
+    BatchStatus,
+    History,
+    Outcome,
+    Split,
+    Tally,
+    Try,
+    Usage,
+    served,
+)
 
 
 @dataclass
@@ -74,7 +86,7 @@ def history_after(
     faults = history.faults + sum(call.fault for call in tries)
     since = history.since
     if split.anew:
-        attempts, faults, since = 0, 0, 0.0
+        attempts, faults, since = 0, 0, claimed_at
     if since == 0.0 and (attempts > 0 or faults > 0):
         since = claimed_at
     return History(
@@ -85,6 +97,12 @@ def history_after(
         parked=history.parked + (1 if split.kind == "park" or not split.charged else 0),
         tries=(*history.tries, *tries)[-TRIES:],
     )
+
+
+def note_served(latest: dict[str, float], outcomes: Sequence[Outcome]) -> None:
+    """Into `latest`, which the ledger of batches and that of lone jobs have in common."""
+    for provider, began in served(outcomes).items():
+        latest[provider] = max(began, latest.get(provider, 0.0))
 
 
 def tries_of(split: Split) -> dict[int | str, Sequence[Try]]:

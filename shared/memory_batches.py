@@ -35,7 +35,12 @@ _PLACE = struct.Struct(">II")
 class MemoryBatches:
     """The batches' half of `shared.memory_ledger.MemoryLedger`."""
 
-    def __init__(self, clock: Clock, keys: MemoryIdempotency | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        keys: MemoryIdempotency | None = None,
+        served: dict[str, float] | None = None,
+    ) -> None:
         self._now: Callable[[], float] = clock.now
         self._keys = keys or MemoryIdempotency(clock)
         self._batches: dict[str, BatchState] = {}
@@ -43,7 +48,7 @@ class MemoryBatches:
         self._ready: deque[str] = deque()
         self._chores: dict[str, float] = {}
         self._workers: dict[str, tuple[WorkerRecord, float]] = {}
-        self._served: dict[str, float] = {}
+        self._served = {} if served is None else served
         self._leader = ("", 0.0)
         self._rounds = Rounds()
         self._writers: dict[str, tuple[int, Finished]] = {}

@@ -27,7 +27,7 @@ from shared.jobs import (
     WorkerRecord,
 )
 from shared.ledger import Held
-from shared.memory_batch import BatchState, Shard, booked, history_after, tries_of
+from shared.memory_batch import BatchState, Shard, booked, history_after, note_served, tries_of
 from shared.memory_batches import MemoryBatches
 
 _EARLY_S = 0.005
@@ -221,6 +221,7 @@ class MemoryLedger(MemoryBatches):
         accepted: list[bool] = []
         touched: set[int] = set()
         tallies = dict(batch.view.tallies) if batch else {}
+        note_served(self._served, outcomes)
         for outcome in outcomes:
             first = batch is not None and bool(batch.pending([outcome.index]))
             accepted.append(first)
@@ -235,8 +236,6 @@ class MemoryLedger(MemoryBatches):
                 tallies[outcome.provider] = booked(
                     tallies.get(outcome.provider, Tally()), outcome, first=first
                 )
-                if outcome.ok:
-                    self._served[outcome.provider] = self._now()
         if batch is None:
             return Finished(accepted=tuple(accepted), open=False, hungry=self._hungry())
         done = sum(a and o.ok for a, o in zip(accepted, outcomes, strict=True))

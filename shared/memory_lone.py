@@ -12,7 +12,7 @@ from shared.forbearance import Rounds
 from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Waiting
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
-from shared.memory_batch import history_after, tries_of
+from shared.memory_batch import history_after, note_served, tries_of
 from shared.memory_idempotency import MemoryIdempotency
 
 _EARLY_S = 0.005
@@ -51,7 +51,12 @@ class _Same(msgspec.Struct):
 class MemoryLone:
     """The contract: `shared.lone.LoneJobs`. `listening` are the callers that can still be told anything."""
 
-    def __init__(self, clock: Clock, keys: MemoryIdempotency | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        keys: MemoryIdempotency | None = None,
+        served: dict[str, float] | None = None,
+    ) -> None:
         self._now: Callable[[], float] = clock.now
         self._keys = keys or MemoryIdempotency(clock)
         self._jobs: dict[str, _Entry] = {}
@@ -62,6 +67,7 @@ class MemoryLone:
         self._tokens = 0
         self._hinted = 0.0
         self._writers: dict[str, tuple[int, Finished]] = {}
+        self._served = {} if served is None else served
         self._rounds = Rounds()
         self.listening: set[str] = set()
 
@@ -330,6 +336,7 @@ class MemoryLone:
         if last is not None and last[0] == serial:
             return last[1]
         accepted = []
+        note_served(self._served, outcomes)
         for outcome in outcomes:
             found = self._jobs.get(outcome.id)
             accepted.append(found is not None and not found.view.status.terminal)

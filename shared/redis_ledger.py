@@ -26,6 +26,7 @@ from shared.jobs import (
     Segment,
     Split,
     WorkerRecord,
+    served,
 )
 from shared.keys import Keys
 from shared.ledger import Held
@@ -281,6 +282,7 @@ class RedisLedger:
             writer=writer,
             serial=serial,
             outcomes=rows,
+            served=served(outcomes),
             segment=SEGMENT,
             writer_ttl_s=WRITER_TTL_S,
         )

@@ -8,7 +8,7 @@ import redis
 
 from shared import ledger, lone
 from shared.forbearance import FORBEAR_S, SILENCE_S
-from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting
+from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting, served
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
@@ -163,7 +163,8 @@ class RedisLone:
             "lone_finish",
             writer=writer,
             serial=serial,
-            outcomes=[(o.id, o.ok, o.line.decode("utf-8", "replace"), o.provider) for o in outcomes],
+            outcomes=[(o.id, o.ok, o.line.decode("utf-8", "replace")) for o in outcomes],
+            served=served(outcomes),
             writer_ttl_s=WRITER_TTL_S,
             overdue_s=lone.OVERDUE_S,
         )

@@ -152,7 +152,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
             blocks = job.told_apart(found)
             break
         option = left[found.choice]
-        provider, started = option.provider, time.monotonic()
+        provider, started, began_at = option.provider, time.monotonic(), upstream.now()
         try:
             answer = upstream.call(found, provider, option.model, job.endpoint, _sent(request, option))
         except ProviderError as exc:
@@ -166,7 +166,7 @@ def attempt(job: Job, catalogue: Catalogue, upstream: Upstream) -> Outcome | Fai
                 # nothing is held against it: a path that is not there, or a name that was merely passed on
                 options = without(options, option, model_only=True)
         else:
-            return _answered(job, request, option, answer, tries)
+            return _answered(job, request, option, answer, tries, began_at)
     if failed is not None and (not options or waits_briefly(failed.error, slip.history, catalogue.retry)):
         return failed
     if tries:
@@ -194,7 +194,9 @@ def _try(provider: Provider, exc: ProviderError, duration_s: float) -> Try:
     )
 
 
-def _answered(job: Job, request: Request, option: Option, answer: Answer, tries: Sequence[Try]) -> Outcome:
+def _answered(
+    job: Job, request: Request, option: Option, answer: Answer, tries: Sequence[Try], began_at: float
+) -> Outcome:
     provider, usage = option.provider, counted(answer.usage)
     cost = cost_of(provider, option.model, usage) if answer.usage.known else None
     routing = Routing(
@@ -221,6 +223,7 @@ def _answered(job: Job, request: Request, option: Option, answer: Answer, tries:
         cost_nanos=None if cost is None else to_nanos(cost),
         ref=job.ref,
         token=job.token,
+        began_at=began_at,
     )
 
 

@@ -34,7 +34,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     `doubt`: as many calls as it has attempts spoke against the provider, charged or not (a few bad requests that are probes
     again and again must not keep a breaker open for everybody). The job fails if one of its providers has answered some
-    other job meanwhile; else it is an outage, and the job waits `delay_s` with its attempts anew.
+    other job between its first call and this one; else it is an outage, and the job waits `delay_s` with its attempts anew.
     What is parked has a `reason`, and the providers it waits for; `blocked`: none of them was called. `serves_s`: until the
     first of them may serve again, where that is after it is asked anew.
     """
@@ -70,6 +70,11 @@ def decide(error: ProviderError, history: History, retry: Retry, *, spread: floa
     if made <= retry.max_retries:
         return _wait(backoff_s(retry, made) * (1 + retry.jitter * spread), retry, Reason.OUTAGE, charged=True)
     return doubt if error.counts_against_breaker else Decision(kind="fail")
+
+
+def is_last(history: History, retry: Retry) -> bool:
+    """Whether the job is in doubt if its next call speaks against the provider."""
+    return max(history.faults, history.attempts) >= retry.max_retries
 
 
 def waits_briefly(error: ProviderError, history: History, retry: Retry) -> bool:

@@ -21,7 +21,7 @@ from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
 from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
 from workers.leases import Leases
-from workers.retry import Decision, decide, park
+from workers.retry import Decision, decide, is_last, park
 from workers.splits import Waiter, by_fate, split_of
 from workers.writer import Entry, Writer
 
@@ -142,6 +142,7 @@ class ShardRun:
         if held_back or not self._wanted(job, since_s):
             self._events.put(None)
             return
+        its_own = self._is_to_blame(job.slip)
         result = self._attempt(job)
         if isinstance(result, Outcome):
             self._write(result)
@@ -152,10 +153,23 @@ class ShardRun:
         decision = self._decide(result)
         if isinstance(result, Failed):
             self._tell(result, decision)
-        if isinstance(result, Failed) and decision.kind == "fail":
+        if isinstance(result, Failed) and (decision.kind == "fail" or (decision.kind == "doubt" and its_own)):
             self._write(given_up(result))
         else:
             self._events.put(Waiter(result, decision, time.monotonic()))
+
+    def _is_to_blame(self, slip: Slip) -> bool:
+        """Whether a job whose next call is its last has failed where others were served.
+
+        Looked at before that call: what is answered after it may only show that an outage is over.
+        """
+        history = slip.history
+        if not history.tried or not is_last(history, self._parts.catalogue().retry):
+            return False
+        try:
+            return self._parts.ledger.answered_since(history.tried, history.since)
+        except StoreUnavailableError:
+            return False
 
     def _ends_batch(self, result: Blocked) -> bool:
         """Whether it was its batch's `max_cost` that this job could have exceeded: then the batch ends, and the job with it."""
@@ -266,30 +280,14 @@ class ShardRun:
             return _FLUSH
 
     def _split(self, waiting: list[Waiter]) -> int:
-        """Jobs out of this shard's hands; those that turn out to fail for good come back as written outcomes."""
+        """So many jobs are out of this shard's hands."""
         gone = 0
         for decision, group in by_fate(waiting):
-            jobs = group
-            if decision.kind == "doubt":
-                jobs = [w for w in group if not self._fails(w.result)]
-            if jobs:
-                with suppress(StoreUnavailableError):  # left to the lease; what is in flight is waited for
-                    self._split_group(decision, jobs)
-            gone += len(jobs)
+            with suppress(StoreUnavailableError):  # left to the lease; what is in flight is waited for
+                self._split_group(decision, group)
+            gone += len(group)
         self._split_off += gone
         return gone
-
-    def _fails(self, failed: Failed | Blocked) -> bool:
-        if isinstance(failed, Blocked):
-            return False
-        history = failed.job.slip.history
-        tried = sorted({*history.tried, failed.provider})
-        since = history.since or self._claim.claimed_at
-        with suppress(StoreUnavailableError):
-            if self._insist(lambda: self._parts.ledger.answered_since(tried, since)):
-                self._write(given_up(failed))
-                return True
-        return False
 
     def _split_group(self, decision: Decision, group: list[Waiter]) -> None:
         claim = self._claim

@@ -152,6 +152,13 @@ local function average_answers(count, bytes)
   call('SET', P .. 'answer', string.format('%.3f', before + (mean - before) * math.min(1, count / 1000)))
 end
 
+-- when the latest call began that was answered; A.served: provider -> that of these outcomes
+local function note_served()
+  for provider, began in pairs(A.served) do
+    if began > tonumber(call('HGET', P .. 'served', provider) or '0') then call('HSET', P .. 'served', provider, stamp(began)) end
+  end
+end
+
 -- what is parked comes back earlier when a provider that it waits for serves again (wake in _gate.lua); A: wait_for
 local function await(ref, due)
   for _, provider in ipairs(A.wait_for) do
@@ -187,7 +194,7 @@ local function history_after(raw, since, tries)
     tried[#tried + 1] = A.provider
     h.tried = tried
   end
-  if A.anew then h.attempts, h.faults, h.since = 0, 0, 0 end
+  if A.anew then h.attempts, h.faults, h.since = 0, 0, since end
   if h.since == 0 and (h.attempts > 0 or h.faults > 0) then h.since = since end
   if h.tried and #h.tried == 0 then h.tried = nil end
   local all = h.tries or {}

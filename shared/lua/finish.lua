@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- {id, writer, serial, outcomes = {{job, ok, line, provider, in, cached, out, reasoning, cost_nanos|false, ref, token}, ...}, segment, writer_ttl_s}
+-- {id, writer, serial, outcomes = {{job, ok, line, provider, in, cached, out, reasoning, cost_nanos|false, ref, token}, ...}, served, segment, writer_ttl_s}
 -- -> msgpack {accepted = '110', segments = '0,3', open = bool, hungry = bool}
 local writer = P .. 'wr:' .. A.writer
 local w = call('HMGET', writer, 'serial', 'reply')
@@ -7,7 +7,7 @@ if w[1] and tonumber(w[1]) == A.serial then return w[2] end
 local key = batch_key(A.id)
 local exists = call('EXISTS', key) == 1
 local accepted, touched = {}, {}
-local done, failed, bytes, sums, served, held = 0, 0, 0, {}, {}, {}
+local done, failed, bytes, sums, held = 0, 0, 0, {}, {}
 
 local function add(provider, field, n)
   if n ~= 0 then
@@ -41,7 +41,6 @@ for i, o in ipairs(A.outcomes) do
     add(provider, 'out', o[7])
     add(provider, 'reasoning', o[8])
     if o[9] then add(provider, 'cost', o[9]) elseif ok then add(provider, 'unpriced', 1) end
-    if ok then served[provider] = true end
   end
 end
 
@@ -75,8 +74,7 @@ if exists then
   for name, n in pairs(sums) do redis.pcall('HINCRBY', key .. ':ta', name, string.format('%.0f', n)) end
 end
 average_answers(done, bytes)
-local t = stamp(now())
-for provider in pairs(served) do call('HSET', P .. 'served', provider, t) end
+note_served()
 local hungry = (call('EXISTS', P .. 'active') == 1 or call('EXISTS', P .. 'ready') == 1)
   and tonumber(call('GET', P .. 'load') or '0') < tonumber(call('GET', P .. 'capacity') or '0')
 local reply = cmsgpack.pack({ hungry = hungry, accepted = table.concat(accepted), segments = table.concat(segments, ','), open = open })

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- {writer, serial, outcomes = {{id, ok, line, provider}, ...}, writer_ttl_s, overdue_s} -> msgpack as finish.lua's
+-- {writer, serial, outcomes = {{id, ok, line}, ...}, served, writer_ttl_s, overdue_s} -> msgpack as finish.lua's
 local writer = P .. 'wr:' .. A.writer
 local w = call('HMGET', writer, 'serial', 'reply')
 if w[1] and tonumber(w[1]) == A.serial then return w[2] end
 local t = now()
 local accepted, answers, bytes = {}, 0, 0
 for i, o in ipairs(A.outcomes) do
-  local id, ok, line, provider = o[1], o[2], o[3], o[4]
+  local id, ok, line = o[1], o[2], o[3]
   local status = call('HGET', job_key(id), 'status')
   accepted[i] = '0'
   if status and not ended(status) then
@@ -14,9 +14,9 @@ for i, o in ipairs(A.outcomes) do
     accepted[i] = '1'
     if ok then answers, bytes = answers + 1, bytes + #line end
   end
-  if ok and provider ~= '' then call('HSET', P .. 'served', provider, stamp(t)) end
 end
 average_answers(answers, bytes)
+note_served()
 tell()
 local reply = cmsgpack.pack({
   accepted = table.concat(accepted), segments = '', open = true, hungry = anybody_waits(t) and not hint_outstanding(t),

@@ -41,13 +41,14 @@ _prefixes = itertools.count()
 def memory_stores() -> Stores:
     clock = ManualClock()
     keys = MemoryIdempotency(clock)
-    lone = MemoryLone(clock, keys)
+    served: dict[str, float] = {}
+    lone = MemoryLone(clock, keys, served)
 
     def hear(caller: str) -> Callable[[], None]:
         lone.listening.add(caller)
         return lambda: lone.listening.discard(caller)
 
-    ledger, files = MemoryLedger(clock, keys), MemoryFiles(clock, keys)
+    ledger, files = MemoryLedger(clock, keys, served), MemoryFiles(clock, keys)
     return Stores(ledger, lone, files, keys, clock.advance, "memory", clock.now, hear)
 
 

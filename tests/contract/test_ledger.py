@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from support.ledgers import index, outcome, spec, worker
 from support.stores import Stores
@@ -15,6 +16,7 @@ from shared.jobs import (
     Chore,
     Claim,
     Fault,
+    Outcome,
     Split,
     Usage,
 )
@@ -432,9 +434,22 @@ def test_who_has_answered_since(stores: Stores) -> None:
     stores.pass_time(0.01)
     stores.ledger.finish(made.id, [outcome(0, ok=False)], writer="w1", serial=1)
     assert not stores.ledger.answered_since(["p1"], claim.claimed_at)
-    stores.ledger.finish(made.id, [outcome(1)], writer="w1", serial=2)
+    began_before = msgspec.structs.replace(outcome(1), began_at=claim.claimed_at - 1.0)
+    stores.ledger.finish(made.id, [began_before], writer="w1", serial=2)
+    assert not stores.ledger.answered_since(["p1"], claim.claimed_at)
+    began_after = msgspec.structs.replace(outcome(1), began_at=claim.claimed_at + 0.001)
+    stores.ledger.finish(made.id, [began_after], writer="w1", serial=3)
     assert stores.ledger.answered_since(["p0", "p1"], claim.claimed_at)
     assert not stores.ledger.answered_since(["p0"], claim.claimed_at)
+    stores.ledger.finish(made.id, [began_before], writer="w1", serial=4)  # it came late
+    assert stores.ledger.answered_since(["p1"], claim.claimed_at)
+
+
+def test_a_lone_jobs_answer_speaks_for_its_provider_too(stores: Stores) -> None:
+    answered = Outcome(index=0, id="job_1", ok=True, line=b"{}", provider="p1", began_at=10.0)
+    stores.lone.finish([answered], writer="w1", serial=1)
+    assert stores.ledger.answered_since(["p1"], 9.0)
+    assert not stores.ledger.answered_since(["p1"], 10.0)
 
 
 def test_one_process_leads(stores: Stores) -> None:

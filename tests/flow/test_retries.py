@@ -130,6 +130,22 @@ def test_an_outage_fails_no_job(client: OpenAI, stack: Stack) -> None:
     assert ended.request_counts.completed == 40
 
 
+def test_what_was_under_way_when_an_outage_began_blames_nobody(client: OpenAI, stack: Stack) -> None:
+    """A call that began before it is answered during it, while other jobs use up their attempts."""
+    stack.simulator.patch(rules=[{"match": "^slow", "latency_s": 3.0}], latency_s=0.01)
+    slow = submit(client, [line("s", "slow")])
+    wait_for(lambda: stack.simulator.stats()["default"]["in_flight"], 10, "the slow call to be under way")
+    stack.simulator.patch(outage="503")
+    batch = submit(client, lines(10))
+    assert wait_for_end(client, slow.id).status == "completed"
+    calls = len(stack.simulator.calls())
+    wait_for(lambda: len(stack.simulator.calls()) >= calls + 4 * 10, 30, "attempts used up after that too")
+    stack.simulator.patch(outage="none")
+    ended = wait_for_end(client, batch.id)
+    assert ended.request_counts is not None
+    assert (ended.request_counts.completed, ended.request_counts.failed) == (10, 0)
+
+
 def test_failover_goes_to_the_next_provider(stack_of_its_own: Stack) -> None:
     stack = stack_of_its_own
     stack.stop()

@@ -18,6 +18,7 @@ from workers.retry import (
     OUTAGE_PAUSE_S,
     backoff_s,
     decide,
+    is_last,
     outage_pause_s,
     park,
     waits_briefly,
@@ -34,6 +35,16 @@ def test_the_schedule() -> None:
 def test_a_failure_is_retried_by_the_schedule(attempts: int, delay_s: float) -> None:
     decision = decide(ProviderFailedError("x"), History(attempts=attempts), RETRY, spread=0.5)
     assert (decision.kind, decision.delay_s, decision.charged) == ("retry", delay_s, True)
+
+
+@given(st.builds(History, attempts=st.integers(0, 6), faults=st.integers(0, 6)), st.booleans())
+def test_a_failure_is_in_doubt_only_where_it_was_known_to_be_the_last(
+    history: History, charged: bool
+) -> None:
+    error = ProviderFailedError("x")
+    error.charged = charged
+    if decide(error, history, RETRY, spread=0.5).kind == "doubt":
+        assert is_last(history, RETRY)
 
 
 def test_after_four_attempts_a_failure_is_in_doubt() -> None:
