@@ -38,8 +38,8 @@ run: $(VENV)/.run  ## the main job on the embedded stack: make run [JOBS=1000] [
 
 test: $(VENV)/.dev  ## unit, contract and flow tests; Python and make alone
 	@# as collected: flow tests first, and the small files last, so that no process is left with a long one
-	@$(BIN)/pytest tests -m "not verify and not alone" -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
-	@$(BIN)/pytest tests -m "not verify and alone"
+	@$(BIN)/pytest tests -m "not verify and not alone and not faults" -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest tests -m "not verify and alone and not faults"
 
 test-unit: $(VENV)/.dev  ## the unit part only, seconds
 	@$(BIN)/pytest tests/unit -n 2
@@ -57,10 +57,10 @@ format: $(VENV)/.dev  ## let ruff format and fix
 
 verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
 	@$(BIN)/pytest tests/unit -n 2 --hypothesis-profile=thorough
-	@$(BIN)/pytest tests -m verify
+	@$(BIN)/pytest tests -m "verify and not faults"
 
-faults: $(VENV)/.dev  ## kill -9 at every joint, Redis restarted, hints lost and doubled; both pools; prints its figures
-	@$(BIN)/pytest tests/flow/test_crashes.py tests/flow/test_crashes_lone.py tests/flow/test_churn.py tests/flow/test_long.py
+faults: $(VENV)/.dev  ## the fault suite, F1 to F22: kills, pauses, losses, floods, on both pools; prints its figures
+	@$(BIN)/pytest tests/faults tests/flow/test_crashes.py tests/flow/test_crashes_lone.py tests/flow/test_churn.py tests/flow/test_long.py
 
 soak: $(VENV)/.dev  ## hours of load and random faults: make soak [DURATION=1h] [SEED=N] [POOL=threads]
 	@$(BIN)/python -m tests.soak --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(if $(POOL),--pool $(POOL))

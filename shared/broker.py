@@ -95,7 +95,9 @@ def _transport(settings: Settings, role: Role) -> dict[str, Any]:
         return {"broker_url": settings.broker_url, "broker_transport_options": {}}
     # under gevent every ack takes a connection at once
     most = 20 if role == "api" else POOL_SLOTS + 50
-    return redis_transport(settings.broker, role, max_connections=most)
+    return redis_transport(
+        settings.broker, role, max_connections=most, visibility_s=settings.hint_visibility_s
+    )
 
 
 class Hints:

@@ -13,12 +13,15 @@ from shared.redis_client import (
 )
 from shared.redis_url import Credentials, RedisServer, bracketed
 
-_VISIBILITY_S = 3600
-"""The lease recovers what a dead worker held; this only cleans up."""
+_SWEEP_S = 10
 
 
-def redis_transport(server: RedisServer, role: Role, *, max_connections: int) -> dict[str, Any]:
+def redis_transport(
+    server: RedisServer, role: Role, *, max_connections: int, visibility_s: float
+) -> dict[str, Any]:
     """`broker_url`, `broker_use_ssl` and `broker_transport_options`.
+
+    `visibility_s`: after so long a dead worker's hints are looked at again. The lease recovers what it held; this only cleans up.
 
     Without `broker_use_ssl` kombu would take any certificate for a `rediss://` URL.
     """
@@ -30,7 +33,12 @@ def redis_transport(server: RedisServer, role: Role, *, max_connections: int) ->
     if role == "api":  # it must answer 503 within a second
         options["max_retries"] = 0
     else:
-        options |= {"visibility_timeout": _VISIBILITY_S, "health_check_interval": HEALTH_CHECK_S}
+        options |= {
+            "visibility_timeout": visibility_s,
+            "unacked_restore_interval": min(_SWEEP_S, visibility_s / 2),
+            "unacked_restore_throttle": 1,  # at each sweep, not at each tenth
+            "health_check_interval": HEALTH_CHECK_S,
+        }
     if server.sentinel is not None:
         options |= {
             "master_name": server.sentinel.master,

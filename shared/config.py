@@ -38,6 +38,9 @@ class Settings(RedisSettings):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LLM_EDGE_CONCURRENCY")
     shard_size: Annotated[int, Field(ge=1, le=1000)] = Field(50, alias="LLM_EDGE_SHARD_SIZE")
     lease_s: Annotated[float, Field(ge=0.5, le=3600)] = Field(15.0, alias="LLM_EDGE_LEASE_S")
+    hint_visibility_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        3600.0, alias="LLM_EDGE_HINT_VISIBILITY_S"
+    )
     tick_s: Annotated[float, Field(ge=0.02, le=60)] = Field(0.5, alias="LLM_EDGE_TICK_S")
 
     # bounds

@@ -30,6 +30,7 @@ class Shard:
     due: float = 0.0
     token: int = 0
     claimed_at: float = 0.0
+    holder: str = ""
     counted: int = 0  # jobs it counts for in the fleet's load
     reason: str = ""
     provider: str = ""

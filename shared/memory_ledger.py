@@ -29,6 +29,7 @@ from shared.jobs import (
 from shared.ledger import Held
 from shared.memory_batch import BatchState, Shard, booked, history_after, note_served, tries_of
 from shared.memory_batches import MemoryBatches
+from shared.reasons import Reason
 
 _EARLY_S = 0.005
 _PLACE = struct.Struct(">II")
@@ -112,7 +113,7 @@ class MemoryLedger(MemoryBatches):
         found = self._find(ref)
         return found if found is not None and found[1].state == "leased" and found[1].token == token else None
 
-    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:  # noqa: ARG002  Redis keeps it for people
+    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
         found, now = self._find(ref), self._now()
         if found is None:
             return None
@@ -126,7 +127,7 @@ class MemoryLedger(MemoryBatches):
         batch.tokens += 1
         shard.jobs, shard.state, shard.token = jobs, "leased", batch.tokens
         shard.counted = len(jobs)
-        shard.at, shard.claimed_at = now + lease_s, now
+        shard.at, shard.claimed_at, shard.holder = now + lease_s, now, holder
         places = [_PLACE.unpack_from(batch.index, job * _PLACE.size) for job in jobs]
         return Claim(
             ref=ref,
@@ -267,18 +268,37 @@ class MemoryLedger(MemoryBatches):
         shards = batch.shards.values()
         later = [s for s in shards if s.state == "later"]
         retries = [s for s in later if not s.reason]
-        names = sorted({(s.reason, s.provider) for s in later if s.reason})
+        leased = [s for s in shards if s.state == "leased"]
+        running = [s for s in leased if self._heard(s) > self._now() - contract.HEARTBEAT_TIMEOUT_S]
+        waiting = {
+            (s.reason, s.provider): _waiting(
+                [o for o in later if (o.reason, o.provider) == (s.reason, s.provider)]
+            )
+            for s in later
+            if s.reason
+        }
+        if silent := [s for s in leased if s not in running]:
+            waiting[Reason.WORKER_SILENT.value, ""] = Waiting(
+                reason=Reason.WORKER_SILENT.value,
+                provider="",
+                since=min(self._heard(s) for s in silent),
+                until=min(s.at for s in silent),
+                jobs=sum(s.counted for s in silent),
+            )
         return Progress(
             queued=batch.view.total
             - batch.cursor
             + sum(len(s.jobs) for s in shards if s.state in {"ready", "hinted"}),
-            running=sum(s.counted for s in shards if s.state == "leased"),
+            running=sum(s.counted for s in running),
             retrying=sum(len(s.jobs) for s in retries),
             retry_at=min((s.due for s in retries), default=0.0),
-            waiting=tuple(
-                _waiting([s for s in later if (s.reason, s.provider) == name], *name) for name in names
-            ),
+            waiting=tuple(waiting[name] for name in sorted(waiting)),
         )
+
+    def _heard(self, shard: Shard) -> float:
+        """When the shard's holder was last heard of."""
+        beat = self._workers.get(shard.holder)
+        return beat[1] if beat is not None else shard.claimed_at
 
     def job(self, batch_id: str, index: int) -> JobState | None:
         batch = self._batches.get(batch_id)
@@ -327,10 +347,11 @@ class MemoryLedger(MemoryBatches):
     def ping(self) -> None: ...
 
 
-def _waiting(shards: Sequence[Shard], reason: str, provider: str) -> Waiting:
+def _waiting(shards: Sequence[Shard]) -> Waiting:
+    """Of shards that wait for the same."""
     return Waiting(
-        reason=reason,
-        provider=provider,
+        reason=shards[0].reason,
+        provider=shards[0].provider,
         since=min(s.parked_since or 0.0 for s in shards),
         until=min(s.until for s in shards),
         jobs=sum(len(s.jobs) for s in shards),

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     COST_NOT_BOUNDED = "cost_not_bounded"
     STORE_AWAY = "store_away"
     NO_WORKER = "no_worker_alive"
+    WORKER_SILENT = "worker_silent"
 
     @property
     def takes_a_person(self) -> bool:
@@ -53,6 +54,7 @@ _WORDS = {
     Reason.COST_NOT_BOUNDED: "what may be spent is limited, and no provider has a price and a bound for this request",
     Reason.STORE_AWAY: "Redis is away",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
+    Reason.WORKER_SILENT: "the worker that has them is not heard of; they go on elsewhere when its lease ends",
 }
 _KNOWN = {reason.value: reason for reason in Reason}
 

@@ -289,7 +289,9 @@ class RedisLedger:
         return read_finished(raw)
 
     def progress(self, batch_id: str) -> Progress:
-        return progress_of(self._run("progress", id=batch_id))
+        return progress_of(
+            self._run("progress", id=batch_id, heartbeat_timeout_s=contract.HEARTBEAT_TIMEOUT_S)
+        )
 
     def job(self, batch_id: str, index: int) -> JobState | None:
         pipe = self._redis.pipeline(transaction=False)

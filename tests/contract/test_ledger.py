@@ -445,6 +445,25 @@ def test_who_has_answered_since(stores: Stores) -> None:
     assert stores.ledger.answered_since(["p1"], claim.claimed_at)
 
 
+def test_jobs_of_a_worker_that_is_not_heard_of_wait_for_the_end_of_its_lease(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.ledger.HEARTBEAT_TIMEOUT_S", 0.2)
+    made = started(stores, 3)
+    stores.ledger.beat(worker())
+    (claim,) = claimed(stores)
+    progress = stores.ledger.progress(made.id)
+    assert (progress.running, progress.waiting) == (3, ())
+    stores.pass_time(0.25)
+    silent = stores.ledger.progress(made.id)
+    assert silent.running == 0
+    (waiting,) = silent.waiting
+    assert (waiting.reason, waiting.provider, waiting.jobs) == ("worker_silent", "", 3)
+    assert waiting.since <= claim.claimed_at < waiting.until
+    stores.ledger.beat(worker())
+    assert stores.ledger.progress(made.id).running == 3
+
+
 def test_a_lone_jobs_answer_speaks_for_its_provider_too(stores: Stores) -> None:
     answered = Outcome(index=0, id="job_1", ok=True, line=b"{}", provider="p1", began_at=10.0)
     stores.lone.finish([answered], writer="w1", serial=1)

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 from openai import OpenAI
-from support.faults import HEAD, Report
-from support.pools import BOTH
 from support.stack import Stack, running_stack
 
 
@@ -20,31 +18,6 @@ def client(stack: Stack) -> Iterator[OpenAI]:
     stack.simulator.reset()
     with stack.client as client:
         yield client
-
-
-REPORT = pytest.StashKey[Report]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[REPORT] = Report()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if rows := config.stash[REPORT].rows:
-        terminalreporter.section("faults")
-        terminalreporter.write_line("\n".join([HEAD, *(figures.row for figures in rows)]))
-
-
-@pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    """Where crash tests leave their figures."""
-    return request.config.stash[REPORT]
-
-
-@pytest.fixture(params=BOTH)
-def pool(request: pytest.FixtureRequest) -> str:
-    """The pool of the workers."""
-    return str(request.param)
 
 
 @pytest.fixture

@@ -14,13 +14,18 @@ WRITTEN_S = 0.5
 
 @dataclass
 class Figures:
-    """`again`: jobs that a provider answered more than once. `settled_s`: from the last fault to the last job's end."""
+    """`again`: jobs that a provider answered more than once. `refused`: answers that were not their job's first.
 
+    `settled_s`: from the last fault to the last job's end.
+    """
+
+    case: str
     what: str
     pool: str
     jobs: int
     faults: int = 0
     again: int = 0
+    refused: int = 0
     lost: int = 0
     doubled: int = 0
     settled_s: float = 0.0
@@ -28,14 +33,14 @@ class Figures:
     @property
     def row(self) -> str:
         return (
-            f"| {self.what} | {self.pool} | {self.jobs:,} | {self.faults} | {self.again}"
-            f" | {self.lost} | {self.doubled} | {self.settled_s:.1f} |"
+            f"| {self.case} | {self.what} | {self.pool} | {self.jobs:,} | {self.faults} | {self.lost} | {self.doubled}"
+            f" | {self.again} | {self.refused} | {self.settled_s:.1f} |"
         )
 
 
 HEAD = (
-    "| what | pool | jobs | faults | called again | lost | doubled | settled after (s) |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| case | what | pool | jobs | faults | lost | doubled | called again | refused | settled after (s) |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -46,9 +51,9 @@ class Report:
     rows: list[Figures] = field(default_factory=list)
 
     @contextmanager
-    def of(self, what: str, pool: str, jobs: int) -> Iterator["Trial"]:
-        """One trial; its figures are kept where the test fails, too."""
-        trial = Trial(Figures(what, pool, jobs))
+    def of(self, what: str, pool: str, jobs: int, case: str = "") -> Iterator["Trial"]:
+        """One trial of a case of the suite (F1 ...); its figures are kept where the test fails, too."""
+        trial = Trial(Figures(case, what, pool, jobs))
         self.rows.append(trial.figures)
         yield trial
 

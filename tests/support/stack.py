@@ -67,6 +67,7 @@ class Stack:
             "LLM_EDGE_URL": self.url,
             "LLM_EDGE_LEASE_S": "2",
             "LLM_EDGE_TICK_S": "0.1",
+            "LLM_EDGE_HINT_VISIBILITY_S": "10",
             **env,
         }
         self.part_env: dict[str, dict[str, str]] = {}
