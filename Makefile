@@ -56,7 +56,7 @@ format: $(VENV)/.dev  ## let ruff format and fix
 	@$(BIN)/ruff check --fix .
 
 verify: $(VENV)/.dev  ## what takes minutes or more than Python and make
-	@$(BIN)/pytest tests/unit -n 2 --hypothesis-profile=thorough
+	@$(BIN)/pytest tests/unit tests/contract/test_prices.py -n 2 --hypothesis-profile=thorough
 	@$(BIN)/pytest tests -m "verify and not faults"
 
 faults: $(VENV)/.dev  ## the fault suite, F1 to F22: kills, pauses, losses, floods, on both pools; prints its figures

@@ -1,13 +1,21 @@
-"""What every tier has: the pool of the workers, and the table of what befell a stack and what became of its jobs."""
+"""What every tier has: the pool of the workers, and the table of what befell a stack and what became of its jobs.
+
+`make verify` runs the unit tests once more with `--hypothesis-profile=thorough`.
+"""
 
 import pytest
+from hypothesis import settings
 from support.faults import HEAD, Report
 from support.pools import BOTH
+
+settings.register_profile("unit", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
 
 REPORT = pytest.StashKey[Report]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(config.getoption("hypothesis_profile") or "unit")
     config.stash[REPORT] = Report()
 
 

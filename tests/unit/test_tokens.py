@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.counted_corpus import counted_requests
 
 from shared.tokens import (
     DEFAULT_ANSWER_TOKENS,
@@ -25,7 +24,6 @@ from shared.tokens import (
     text_tokens,
     together,
 )
-from workers.simulator.asked import Asked, read_chat
 
 
 def body(**fields: Any) -> bytes:
@@ -34,18 +32,6 @@ def body(**fields: Any) -> bytes:
 
 def chat(content: Any, **fields: Any) -> Measured:
     return measure(body(messages=[{"role": "user", "content": content}], **fields))
-
-
-def test_the_demos_corpus_is_met_within_fifteen_percent() -> None:
-    """Against a real tokenizer's counts (support.counted_corpus), and against the simulator's own estimate."""
-    counted = counted_requests(500)
-    bodies = [msgspec.json.encode(line["body"]) for line, _ in counted]
-    ours = sum(measure(each).input_tokens for each in bodies)
-    assert ours == pytest.approx(sum(tokens + PER_MESSAGE + PER_CHAT for _, tokens in counted), rel=0.15)
-    asked = [read_chat(each) for each in bodies]
-    assert ours == pytest.approx(
-        sum(each.prompt_tokens for each in asked if isinstance(each, Asked)), rel=0.15
-    )
 
 
 @pytest.mark.parametrize(
