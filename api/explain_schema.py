@@ -1,6 +1,7 @@
 """Why a batch is not further: where its open jobs are, what they wait for, and when something happens next."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
@@ -18,8 +19,10 @@ from shared.jobs import (
     JobState,
     Progress,
     Waiting,
+    WorkerRecord,
 )
 from shared.reasons import Reason, in_words
+from shared.versions import VERSION
 
 
 class WaitingObject(BaseModel):
@@ -104,9 +107,13 @@ class Explanation(BaseModel):
 
     @classmethod
     def of(
-        cls, batch: Batch, progress: Progress, workers: int, job: LineObject | None = None
+        cls,
+        batch: Batch,
+        progress: Progress,
+        workers: Sequence[WorkerRecord],
+        job: LineObject | None = None,
     ) -> "Explanation":
-        waiting = waiting_of(progress, workers)
+        waiting = waiting_of(batch, progress, workers)
         return cls(
             id=batch.spec.id,
             status=batch.status.value,
@@ -116,29 +123,37 @@ class Explanation(BaseModel):
             retrying=progress.retrying,
             parked=sum(w.jobs for w in progress.waiting),
             done=batch.completed + batch.failed,
-            workers=workers,
+            workers=len(workers),
             next_due_at=math.ceil(progress.next_due) if progress.next_due else None,
             waiting=waiting,
             job=job,
         )
 
 
-def waiting_of(progress: Progress, workers: int) -> list[WaitingObject]:
-    found = [WaitingObject.of(w) for w in progress.waiting]
-    if progress.queued and not workers:
+def waiting_of(batch: Batch, progress: Progress, workers: Sequence[WorkerRecord]) -> list[WaitingObject]:
+    """What is queued waits too, where none of the workers alive can take it."""
+    unread = batch.v > max((worker.reads for worker in workers), default=0)
+    if not unread:
+        return [WaitingObject.of(w) for w in progress.waiting]
+    reason = Reason.NEWER if workers else Reason.NO_WORKER
+    left = [w for w in progress.waiting if w.reason == reason]
+    found = [WaitingObject.of(w) for w in progress.waiting if w.reason != reason]
+    if jobs := progress.queued + sum(w.jobs for w in left):
         nobody = WaitingObject(
-            reason=Reason.NO_WORKER,
+            reason=reason,
             provider=None,
-            message=in_words(Reason.NO_WORKER, ""),
-            since=None,
+            message=in_words(reason, ""),
+            since=int(min(w.since for w in left)) if left else None,
             until=None,
-            jobs=progress.queued,
+            jobs=jobs,
         )
         found.append(nobody)
     return found
 
 
 def _summary(batch: Batch, progress: Progress, waiting: list[WaitingObject]) -> str:
+    if batch.v > VERSION and not batch.status.terminal and batch.status is not BatchStatus.IN_PROGRESS:
+        return f"The batch is {batch.status.value}; it was made by a newer release, and a process of that one takes care of it."
     if batch.status is not BatchStatus.IN_PROGRESS:
         return f"The batch is {batch.status.value}; none of its jobs waits for a provider."
     moving = f"{progress.running:,} jobs are running, {progress.queued:,} queued, {progress.retrying:,} between attempts."

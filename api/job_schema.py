@@ -61,7 +61,7 @@ def routing_of(history: History) -> JobRouting | None:
 class JobWaiting(BaseModel):
     """Why an open job is not called now (`reason`), at which provider, since when, and when that may be over by itself.
 
-    The times are null where no worker is alive.
+    The times are null where no worker is alive; `until`, where none of its release is.
     """
 
     reason: str
@@ -75,7 +75,7 @@ class JobWaiting(BaseModel):
             reason=waiting.reason,
             provider=waiting.provider or None,
             since=int(waiting.since),
-            until=math.ceil(waiting.until),
+            until=math.ceil(waiting.until) if waiting.until else None,
         )
 
 

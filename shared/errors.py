@@ -11,8 +11,9 @@ EdgeError
 │   ├── KeyReusedError       422
 │   └── TooLargeError        413
 ├── UnavailableError         503: not now; try again after retry_after_s
-│   └── StoreUnavailableError    Redis did not answer, or refused to write
-│       └── StoreRefusedError    Redis does not let us in: TLS, password, permissions; an operator must mend it
+│   ├── StoreUnavailableError    Redis did not answer, or refused to write
+│   │   └── StoreRefusedError    Redis does not let us in: TLS, password, permissions; an operator must mend it
+│   └── NewerRecordError         a record of a newer release, which this process does not understand
 ├── HintError                a Celery message of a version this process does not know
 └── ProviderError            one call to one provider went wrong
     ├── ProviderTimeoutError     retryable, counts against the breaker
@@ -137,6 +138,21 @@ class StoreRefusedError(StoreUnavailableError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after_s=5.0)
+
+
+class NewerRecordError(UnavailableError):
+    """A record whose version, `met`, is newer than this process reads: one of a newer release can serve it."""
+
+    default_code = "newer_version"
+
+    def __init__(self, met: int, reads: int) -> None:
+        super().__init__(
+            f"This was made by a newer release (its records are of version {met}; this process reads up to {reads}): a process"
+            " of that release can serve it.",
+            retry_after_s=5.0,
+        )
+        self.met = met
+        self.reads = reads
 
 
 class HintError(EdgeError):

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from shared.routing_asked import RoutingAsked
+from shared.versions import VERSION
 
 SEGMENT = 128
 """Jobs whose results are kept together: one compressed chunk of the output file each."""
@@ -42,7 +43,6 @@ class BatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     `routing` is for all its jobs that do not say otherwise. `max_cost_nanos`, in nano-dollars, is what it may cost at most.
     """
 
-    v: int = 1
     id: str
     owner: str
     endpoint: str
@@ -103,9 +103,13 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch as it stands. Once it is terminal, `completed` and `failed` are the lines of its two files, and add up to `total`."""
+    """A batch as it stands. Once it is terminal, `completed` and `failed` are the lines of its two files, and add up to `total`.
+
+    `v`: the version of its records (`shared.versions`).
+    """
 
     spec: BatchSpec
+    v: int = VERSION
     status: BatchStatus
     at: Moments
     total: int = 0
@@ -133,7 +137,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 def as_created(batch: Batch) -> Batch:
     """The batch as its creation is answered, whatever has become of it since."""
     at = Moments(created_at=batch.at.created_at, expires_at=batch.at.expires_at)
-    return Batch(spec=batch.spec, status=BatchStatus.VALIDATING, at=at)
+    return Batch(spec=batch.spec, v=batch.v, status=BatchStatus.VALIDATING, at=at)
 
 
 _FAULTY = 500
@@ -202,7 +206,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release.
 
     `expires_at`: when the batch's window ends; of lone jobs each slip has its own. 0 where it does not say.
-    Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint.
+    Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint; `newer`, the version of
+    some that had to be left, for it is newer than the worker reads (else 0).
     """
 
     ref: str
@@ -215,6 +220,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float = 0.0
     slips: tuple[Slip, ...]
     more: bool = False
+    newer: int = 0
     routing: RoutingAsked | None = None
     max_cost_nanos: int | None = None
 
@@ -350,7 +356,7 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's heartbeat: `capacity` is how many batch jobs may be handed to it at once, `in_flight` its calls by provider.
 
-    `loop_lag_s` is how late it ran what was due, at worst since the heartbeat before.
+    `loop_lag_s` is how late it ran what was due, at worst since the heartbeat before. `reads`: the newest records that it can run.
 
     `heard_at` is the ledger's to set: when the heartbeat came in, by the store's time.
     """
@@ -364,6 +370,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: dict[str, int] = {}
     providers_file: FileState = FileState()
     loop_lag_s: float = 0.0
+    reads: int = 1
     heard_at: float = 0.0
 
 

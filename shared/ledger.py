@@ -30,6 +30,7 @@ from shared.jobs import (
     Split,
     WorkerRecord,
 )
+from shared.versions import VERSION
 
 HINT_TIMEOUT_S = 5.0
 """A hint that no worker has claimed after this long counts as lost, and another is sent."""
@@ -75,8 +76,11 @@ class Ledger(Protocol):
         ...
 
     # leased work on whole batches
-    def take_chore(self, lease_s: float) -> Chore | None:
-        """The chore that has been due longest, leased to the caller; None where nothing is due."""
+    def take_chore(self, lease_s: float, *, reads: int = VERSION) -> Chore | None:
+        """The chore that has been due longest, leased to the caller; None where nothing is due.
+
+        A batch whose version is above `reads` is left to a process of its release.
+        """
         ...
 
     def keep_chore(self, chore: Chore, lease_s: float) -> bool:
@@ -122,11 +126,17 @@ class Ledger(Protocol):
         ...
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
-        """Cut or take up shards, batch by batch in turn, until the workers alive have enough. Their refs are to be hinted at."""
+        """Cut or take up shards, batch by batch in turn, until the workers alive have enough. Their refs are to be hinted at.
+
+        Batches whose version none of these workers reads are passed over.
+        """
         ...
 
-    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
-        """Lease a shard. None where it is held, not due, done with, or its batch is closing: then there is nothing to do."""
+    def claim(self, ref: str, *, holder: str, lease_s: float, reads: int = VERSION) -> Claim | None:
+        """Lease a shard. None where it is held, not due, done with, or its batch is closing: then there is nothing to do.
+
+        Raises NewerRecordError where its batch's version is above `reads`; it is hinted at again a little later.
+        """
         ...
 
     def decline(self, ref: str) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from shared.errors import ProviderError
 from shared.jobs import Fault, Try
-from shared.routing_asked import RoutingAsked, WrongRouting
+from shared.routing_asked import RoutingAsked, RoutingWish, WrongRouting
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 
@@ -32,7 +32,7 @@ class _Body(msgspec.Struct):
     stream: bool | None = None
     messages: list[msgspec.Raw] | None = None
     prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    routing: RoutingAsked | msgspec.UnsetType | None = msgspec.UNSET
+    routing: RoutingWish | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Offer(Protocol):

@@ -18,6 +18,7 @@ import msgspec
 from shared.idempotency import Once
 from shared.jobs import Claim, Finished, History, Outcome, Split, Waiting
 from shared.ledger import Held
+from shared.versions import VERSION
 
 LONE = "lone"
 """Stands where a batch's id would stand, and is the ref of the hint."""
@@ -51,7 +52,6 @@ class LoneSpec(msgspec.Struct, frozen=True, kw_only=True):
     `retention_s` is how long the result is kept after the end, `delivered_retention_s` that of one a caller waited for.
     """
 
-    v: int = 1
     id: str
     owner: str
     endpoint: str
@@ -175,8 +175,13 @@ class LoneJobs(Protocol):
         ...
 
     # the fleet
-    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:
-        """Lease up to `waited` jobs whose callers wait, and up to `rest` others. Clears the outstanding hint."""
+    def claim(
+        self, *, waited: int, rest: int, holder: str, lease_s: float, reads: int = VERSION
+    ) -> Claim | None:
+        """Lease up to `waited` jobs whose callers wait, and up to `rest` others. Clears the outstanding hint.
+
+        Jobs whose version is above `reads` are left to a worker of their release. Raises NewerRecordError where there were only such.
+        """
         ...
 
     def decline(self) -> None:

@@ -27,6 +27,7 @@ from shared.jobs import (
 )
 from shared.memory_batch import BatchState
 from shared.memory_idempotency import MemoryIdempotency
+from shared.versions import LOOK_AGAIN_S, VERSION
 
 _EARLY_S = 0.005
 _PLACE = struct.Struct(">II")
@@ -104,13 +105,16 @@ class MemoryBatches:
 
     # chores
 
-    def take_chore(self, lease_s: float) -> Chore | None:
+    def take_chore(self, lease_s: float, *, reads: int = VERSION) -> Chore | None:
         now = self._now()
         for batch_id, due in sorted(self._chores.items(), key=lambda item: (item[1], item[0])):
             if due > now:
                 break
             batch = self._batches[batch_id]
             status = batch.view.status
+            if batch.view.v > reads:
+                self._chores[batch_id] = now + LOOK_AGAIN_S
+                continue
             if status is BatchStatus.VALIDATING and not batch.closing:
                 kind = "validate"
             elif status in {BatchStatus.CANCELLING, BatchStatus.FINALIZING}:

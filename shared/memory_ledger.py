@@ -26,10 +26,12 @@ from shared.jobs import (
     Waiting,
     WorkerRecord,
 )
+from shared.errors import NewerRecordError
 from shared.ledger import Held
 from shared.memory_batch import BatchState, Shard, booked, history_after, note_served, tries_of
 from shared.memory_batches import MemoryBatches
 from shared.reasons import Reason
+from shared.versions import LOOK_AGAIN_S, VERSION
 
 _EARLY_S = 0.005
 _PLACE = struct.Struct(">II")
@@ -70,13 +72,18 @@ class MemoryLedger(MemoryBatches):
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
         capacity = sum(record.capacity for record, _ in self._workers.values())
+        read = max((record.reads for record, _ in self._workers.values()), default=1)
         refs: list[str] = []
         while self._ready and self.load < capacity and len(refs) < most:
             ref = self._ready.popleft()
             found = self._find(ref)
             if found is not None and found[1].state == "ready":
-                self._hint(ref, found[1], refs)
-        while self._active and self.load < capacity and len(refs) < most:
+                if found[0].view.v > read:
+                    self._leave_to_newer(found[1])
+                else:
+                    self._hint(ref, found[1], refs)
+        passed = 0
+        while self.load < capacity and len(refs) < most and passed < len(self._active):
             batch_id = self._active[0]
             self._active.rotate(-1)
             batch = self._batches[batch_id]
@@ -84,6 +91,10 @@ class MemoryLedger(MemoryBatches):
             if not batch.claimable or left <= 0:
                 self._forget(self._active, batch_id)
                 continue
+            if batch.view.v > read:
+                passed += 1
+                continue
+            passed = 0
             fair = math.ceil(left / (2 * max(1, len(self._workers))))
             size = min(left, shard_size, max(min(contract.LEAST_SHARD, shard_size), fair))
             jobs = list(range(batch.cursor, batch.cursor + size))
@@ -113,7 +124,14 @@ class MemoryLedger(MemoryBatches):
         found = self._find(ref)
         return found if found is not None and found[1].state == "leased" and found[1].token == token else None
 
-    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
+    def claim(
+        self,
+        ref: str,
+        *,
+        holder: str,
+        lease_s: float,
+        reads: int = VERSION,
+    ) -> Claim | None:
         found, now = self._find(ref), self._now()
         if found is None:
             return None
@@ -124,8 +142,12 @@ class MemoryLedger(MemoryBatches):
         if not jobs:
             del batch.shards[ref]
             return None
+        shard.jobs = jobs
+        if batch.view.v > reads:
+            self._leave_to_newer(shard)
+            raise NewerRecordError(batch.view.v, reads)
         batch.tokens += 1
-        shard.jobs, shard.state, shard.token = jobs, "leased", batch.tokens
+        shard.state, shard.token = "leased", batch.tokens
         shard.counted = len(jobs)
         shard.at, shard.claimed_at, shard.holder = now + lease_s, now, holder
         places = [_PLACE.unpack_from(batch.index, job * _PLACE.size) for job in jobs]
@@ -145,6 +167,13 @@ class MemoryLedger(MemoryBatches):
             routing=batch.view.spec.routing,
             max_cost_nanos=batch.view.spec.max_cost_nanos,
         )
+
+    def _leave_to_newer(self, shard: Shard) -> None:
+        now = self._now()
+        if shard.reason != Reason.NEWER:
+            shard.parked_since = now
+        shard.state, shard.reason, shard.provider = "later", Reason.NEWER, ""
+        shard.at = shard.due = shard.until = now + LOOK_AGAIN_S
 
     def decline(self, ref: str) -> None:
         found = self._find(ref)

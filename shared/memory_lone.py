@@ -7,13 +7,15 @@ import msgspec
 
 from shared import ledger, lone
 from shared.clock import Clock
-from shared.errors import KeyReusedError
+from shared.errors import KeyReusedError, NewerRecordError
 from shared.forbearance import Rounds
 from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Waiting
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.memory_batch import history_after, note_served, tries_of
 from shared.memory_idempotency import MemoryIdempotency
+from shared.reasons import Reason
+from shared.versions import LOOK_AGAIN_S, MOST_LEFT, VERSION
 
 _EARLY_S = 0.005
 _SAME_HEARD = 64  # as in lua/_lone.lua
@@ -32,6 +34,16 @@ class _Entry(msgspec.Struct):
     polled: bool = False
     unwanted: bool = False
     parked_for: Waiting | None = None
+    v: int = VERSION
+
+
+class _Taking(msgspec.Struct):
+    """One claim in the making; `left`: the versions of what it had to leave."""
+
+    lease_s: float
+    reads: int
+    slips: list[Slip] = []
+    left: list[int] = []
 
 
 class _Claimed(msgspec.Struct):
@@ -66,6 +78,8 @@ class MemoryLone:
         self._same: dict[tuple[str, str], _Same] = {}
         self._tokens = 0
         self._hinted = 0.0
+        self._newer: dict[str, int] = {}
+        self._looked = 0.0
         self._writers: dict[str, tuple[int, Finished]] = {}
         self._served = {} if served is None else served
         self._rounds = Rounds()
@@ -148,6 +162,7 @@ class MemoryLone:
         )
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
         entry.token = entry.due = None
+        self._newer.pop(spec.id, None)
         same = self._same_as(spec.owner, spec.fingerprint).jobs
         if not line or (heard and len(same) > _SAME_HEARD):
             same.discard(spec.id)
@@ -212,18 +227,34 @@ class MemoryLone:
 
     # the fleet
 
-    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:  # noqa: ARG002
+    def claim(
+        self,
+        *,
+        waited: int,
+        rest: int,
+        holder: str,  # noqa: ARG002  Redis keeps it for people
+        lease_s: float,
+        reads: int = VERSION,
+    ) -> Claim | None:
         self._hinted = 0.0
         self._tokens += 1
-        slips: list[Slip] = []
-        self._drain(self._now_list, waited, slips, lease_s)
+        taking = _Taking(lease_s, reads)
+        slips = taking.slips
+        for job_id in reversed(self._readable(reads)[: lone.MOST]):
+            del self._newer[job_id]
+            self._enqueue(job_id, front=True)
+        self._drain(self._now_list, waited, taking)
         before = len(slips)
         rest = min(rest, lone.MOST - before)
         for job_id in self._due(self._now() + _EARLY_S)[:rest]:
             self._jobs[job_id].due = None
-            self._take(job_id, slips, lease_s)
-        self._drain(self._soon, rest - (len(slips) - before), slips, lease_s)
+            self._take(job_id, taking)
+        self._drain(self._soon, rest - (len(slips) - before), taking)
+        if self._newer:
+            self._looked = self._now() + (0.0 if self._readable(reads) else LOOK_AGAIN_S)
         if not slips:
+            if taking.left:
+                raise NewerRecordError(max(taking.left), reads)
             return None
         self._claims[self._tokens] = _Claimed([slip.id for slip in slips], self._now() + 4 * lease_s)
         return Claim(
@@ -233,7 +264,12 @@ class MemoryLone:
             claimed_at=self._now(),
             slips=tuple(slips),
             more=self.wants_hint(),
+            newer=max(taking.left, default=0),
         )
+
+    def _readable(self, reads: int) -> list[str]:
+        """Of the jobs that were left because of their version."""
+        return sorted((j for j, v in self._newer.items() if v <= reads), key=lambda j: (self._newer[j], j))
 
     def _due(self, until: float) -> list[str]:
         due = [(e.due, j) for j, e in self._jobs.items() if e.due is not None and e.due <= until]
@@ -246,20 +282,27 @@ class MemoryLone:
                 return
             waiting.popleft()
 
-    def _drain(self, waiting: deque[str], room: int, slips: list[Slip], lease_s: float) -> None:
-        until = len(slips) + room
-        while waiting and len(slips) < until:
-            self._take(waiting.popleft(), slips, lease_s)
+    def _drain(self, waiting: deque[str], room: int, taking: "_Taking") -> None:
+        until = len(taking.slips) + room
+        while waiting and len(taking.slips) < until and len(taking.left) < MOST_LEFT:
+            self._take(waiting.popleft(), taking)
 
-    def _take(self, job_id: str, slips: list[Slip], lease_s: float) -> None:
+    def _take(self, job_id: str, taking: "_Taking") -> None:
         found = self._jobs.get(job_id)
         if found is None or found.view.status.terminal or found.token is not None:
             return
-        found.token, found.lease_until = self._tokens, self._now() + lease_s
+        now, slips = self._now(), taking.slips
+        if found.v > taking.reads:
+            self._newer[job_id] = found.v
+            taking.left.append(found.v)
+            waiting = Waiting(reason=Reason.NEWER, provider="", since=now, until=0.0, jobs=1)
+            found.view = msgspec.structs.replace(found.view, waiting=waiting)
+            return
+        found.token, found.lease_until = self._tokens, now + taking.lease_s
         found.view = msgspec.structs.replace(
             found.view,
             status=JobStatus.IN_PROGRESS,
-            started_at=found.view.started_at or self._now(),
+            started_at=found.view.started_at or now,
             waiting=None,
         )
         slips.append(
@@ -282,7 +325,8 @@ class MemoryLone:
 
     @property
     def _anybody_waits(self) -> bool:
-        return bool(self._now_list or self._soon or self._due(self._now() - lone.OVERDUE_S))
+        newer = bool(self._newer) and self._looked <= self._now()
+        return bool(self._now_list or self._soon or newer or self._due(self._now() - lone.OVERDUE_S))
 
     def wants_hint(self) -> bool:
         if self._hinted > self._now() or not self._anybody_waits:

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     STORE_AWAY = "store_away"
     NO_WORKER = "no_worker_alive"
     WORKER_SILENT = "worker_silent"
+    NEWER = "newer_version"
 
     @property
     def takes_a_person(self) -> bool:
@@ -55,6 +56,7 @@ _WORDS = {
     Reason.STORE_AWAY: "Redis is away",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
     Reason.WORKER_SILENT: "the worker that has them is not heard of; they go on elsewhere when its lease ends",
+    Reason.NEWER: "made by a newer release, and no worker of that release has taken them",
 }
 _KNOWN = {reason.value: reason for reason in Reason}
 

@@ -1,13 +1,14 @@
 """The ledger on Redis or Valkey: every change is one Lua script, and Redis' own TIME is the only clock."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import redis
 
 from shared import ledger as contract
-from shared.errors import KeyReusedError
+from shared.errors import KeyReusedError, NewerRecordError
 from shared.forbearance import FORBEAR_S, SILENCE_S
 from shared.idempotency import Once, gone
 from shared.jobs import (
@@ -42,6 +43,7 @@ from shared.redis_records import (
     text_of,
 )
 from shared.scripts import Scripts
+from shared.versions import LOOK_AGAIN_S, VERSION
 
 WRITER_TTL_S = 86_400
 EARLY_S = 0.005  # a Celery timer may fire this much before the due time
@@ -66,6 +68,7 @@ class RedisLedger:
             id=spec.id,
             owner=spec.owner,
             spec=msgspec.json.encode(spec).decode(),
+            v=VERSION,
             window_s=spec.window_s,
             lines=spec.lines,
             once=once or False,
@@ -75,7 +78,8 @@ class RedisLedger:
         return self.get(made.decode()) or gone(made.decode())
 
     def get(self, batch_id: str) -> Batch | None:
-        return self._load([batch_id])[0]
+        row = self._rows([batch_id])[0]
+        return None if row is None else batch_of(*row)
 
     def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[Batch], bool]:
         found: list[Batch] = []
@@ -89,24 +93,28 @@ class RedisLedger:
                 break
             names = [text_of(i) for i in ids]
             gone = []
-            for name, batch in zip(names, self._load(names), strict=True):
-                gone.append(name) if batch is None else found.append(batch)
+            for name, row in zip(names, self._rows(names), strict=True):
+                if row is None:
+                    gone.append(name)
+                else:
+                    with suppress(NewerRecordError):  # what cannot be shown must not hide the others
+                        found.append(batch_of(*row))
             if gone:  # past its retention
                 with store_errors():
                     self._redis.zrem(self._keys.batches(owner), *gone)
             upper = f"({names[-1]}"
         return found[:limit], len(found) > limit
 
-    def _load(self, ids: Sequence[str]) -> list[Batch | None]:
+    def _rows(self, ids: Sequence[str]) -> list[tuple[dict[bytes, bytes], dict[bytes, bytes]] | None]:
+        """Of each batch its hash and its tallies."""
         pipe = self._redis.pipeline(transaction=False)
         for batch_id in ids:
             pipe.hgetall(self._keys.batch(batch_id))
             pipe.hgetall(self._keys.tallies(batch_id))
         with store_errors():
             rows = pipe.execute()
-        return [
-            batch_of(rows[i], rows[i + 1]) if b"spec" in rows[i] else None for i in range(0, len(rows), 2)
-        ]
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        return [pair if b"spec" in pair[0] else None for pair in pairs]
 
     def cancel(self, batch_id: str, overspent: Fault | None = None) -> Batch | None:
         errors = overspent is not None and msgspec.json.encode((overspent,)).decode()
@@ -115,8 +123,8 @@ class RedisLedger:
 
     # chores
 
-    def take_chore(self, lease_s: float) -> Chore | None:
-        row = self._run("take_chore", lease_s=lease_s)
+    def take_chore(self, lease_s: float, *, reads: int = VERSION) -> Chore | None:
+        row = self._run("take_chore", lease_s=lease_s, reads=reads, look_again_s=LOOK_AGAIN_S)
         if not row:
             return None
         return Chore(batch_id=row[0].decode(), kind=row[1].decode(), token=int(row[2]))
@@ -189,6 +197,7 @@ class RedisLedger:
             id=worker.id,
             record=msgspec.json.encode(worker).decode(),
             capacity=worker.capacity,
+            reads=worker.reads,
             timeout_s=contract.HEARTBEAT_TIMEOUT_S,
         )
 
@@ -214,13 +223,24 @@ class RedisLedger:
             least=min(contract.LEAST_SHARD, shard_size),
             most=most,
             hint_timeout_s=contract.HINT_TIMEOUT_S,
+            look_again_s=LOOK_AGAIN_S,
         )
         return [ref.decode() for ref in refs]
 
-    def claim(self, ref: str, *, holder: str, lease_s: float) -> Claim | None:
-        row = self._run("claim", ref=ref, holder=holder, lease_s=lease_s, tolerance_s=EARLY_S)
+    def claim(self, ref: str, *, holder: str, lease_s: float, reads: int = VERSION) -> Claim | None:
+        row = self._run(
+            "claim",
+            ref=ref,
+            holder=holder,
+            lease_s=lease_s,
+            tolerance_s=EARLY_S,
+            reads=reads,
+            look_again_s=LOOK_AGAIN_S,
+        )
         if not row:
             return None
+        if isinstance(row, int):
+            raise NewerRecordError(row, reads)
         spec = spec_of(row[2])
         slips = [slip_of(row[i], row[i + 1], row[i + 2]) for i in range(4, len(row), 3)]
         return Claim(

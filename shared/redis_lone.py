@@ -1,12 +1,14 @@
 """Lone jobs on Redis or Valkey. The contract: `shared.lone.LoneJobs`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import redis
 
 from shared import ledger, lone
+from shared.errors import NewerRecordError
 from shared.forbearance import FORBEAR_S, SILENCE_S
 from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting, served
 from shared.keys import Keys
@@ -14,13 +16,14 @@ from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.redis_client import store_errors
 from shared.redis_ledger import EARLY_S, WRITER_TTL_S
-from shared.redis_records import history_of, read_finished
+from shared.redis_records import history_of, read_finished, understood
 from shared.scripts import Scripts
+from shared.versions import LOOK_AGAIN_S, MOST_LEFT, VERSION
 
 _MOST_BYTES = 8 * 1024 * 1024
 _FIELDS = (
     *("spec", "status", "created", "expires", "started", "ended", "line"),
-    *("reason", "waits_for", "parked_since", "until", "history"),
+    *("reason", "waits_for", "parked_since", "until", "history", "v"),
 )
 _HINTING = {"hint_timeout_s": ledger.HINT_TIMEOUT_S, "overdue_s": lone.OVERDUE_S}
 
@@ -42,6 +45,7 @@ class RedisLone:
             "lone_submit",
             blob=b"".join(job.body for job in jobs),
             jobs=[_row(job) for job in jobs],
+            v=VERSION,
             same_s=lone.SAME_S,
             **_HINTING,
         )
@@ -53,15 +57,16 @@ class RedisLone:
         )
 
     def get(self, job_id: str) -> LoneJob | None:
-        return self._load([job_id])[0]
+        row = self._rows([job_id])[0]
+        return None if row is None else _job(row)
 
-    def _load(self, ids: Sequence[str]) -> list[LoneJob | None]:
+    def _rows(self, ids: Sequence[str]) -> list[Sequence[Any] | None]:
         pipe = self._redis.pipeline(transaction=False)
         for job_id in ids:
             pipe.hmget(self._keys.job(job_id), list(_FIELDS))
         with store_errors():
             rows = pipe.execute()
-        return [_job(row) if row[0] is not None else None for row in rows]
+        return [row if row[0] is not None else None for row in rows]
 
     def page(self, owner: str, *, after: str | None, limit: int) -> tuple[list[LoneJob], bool]:
         found: list[LoneJob] = []
@@ -74,7 +79,10 @@ class RedisLone:
             if not ids:
                 break
             names = [name.decode() for name in ids]
-            found += [job for job in self._load(names) if job is not None]
+            for row in self._rows(names):
+                if row is not None:
+                    with suppress(NewerRecordError):  # what cannot be shown must not hide the others
+                        found.append(_job(row))
             upper = f"({names[-1]}"
         return found[:limit], len(found) > limit
 
@@ -111,7 +119,9 @@ class RedisLone:
 
     # the fleet
 
-    def claim(self, *, waited: int, rest: int, holder: str, lease_s: float) -> Claim | None:
+    def claim(
+        self, *, waited: int, rest: int, holder: str, lease_s: float, reads: int = VERSION
+    ) -> Claim | None:
         row = self._run(
             "lone_claim",
             waited=waited,
@@ -121,18 +131,24 @@ class RedisLone:
             lease_s=lease_s,
             tolerance_s=EARLY_S,
             most_bytes=_MOST_BYTES,
+            reads=reads,
+            look_again_s=LOOK_AGAIN_S,
+            most_left=MOST_LEFT,
             **_HINTING,
         )
         if not row:
             return None
+        if isinstance(row, int):
+            raise NewerRecordError(row, reads)
         token = int(row[0])
         return Claim(
             ref=f"{lone.LONE}/{token}",
             batch_id=lone.LONE,
             token=token,
             claimed_at=float(row[1]),
-            slips=tuple(_slip(n, row[i : i + 7]) for n, i in enumerate(range(3, len(row), 7))),
+            slips=tuple(_slip(n, row[i : i + 7]) for n, i in enumerate(range(4, len(row), 7))),
             more=bool(row[2]),
+            newer=int(row[3]),
         )
 
     def decline(self) -> None:
@@ -198,6 +214,13 @@ def _slip(index: int, row: Sequence[Any]) -> Slip:
 
 
 def _job(row: Sequence[Any]) -> LoneJob:
+    """Raises NewerRecordError."""
+    *fields, v = row
+    with understood(v):
+        return _understood_job(fields)
+
+
+def _understood_job(row: Sequence[Any]) -> LoneJob:
     spec, status, created, expires, started, ended, line, reason, waits_for, since, until, history = row
     return LoneJob(
         spec=_spec.decode(spec),

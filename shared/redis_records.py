@@ -1,11 +1,13 @@
 """The ledger's records, from what its scripts and hashes answer. Pure."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
+from shared.errors import NewerRecordError
 from shared.jobs import (
     Batch,
     BatchSpec,
@@ -20,6 +22,7 @@ from shared.jobs import (
     Usage,
     Waiting,
 )
+from shared.versions import VERSION
 
 _PLACE = struct.Struct(">II")
 _NONE = History()
@@ -89,7 +92,24 @@ def slip_of(job: int, place: bytes, history: bytes | None) -> Slip:
     return Slip(index=int(job), offset=offset, length=length, history=history_of(history))
 
 
+@contextmanager
+def understood(v: bytes | None) -> Iterator[None]:
+    """Raises NewerRecordError where a record of a newer version `v` does not decode. One that does is shown."""
+    try:
+        yield
+    except (ValueError, KeyError) as exc:  # msgspec's errors are ValueErrors
+        if (met := int(v or 1)) > VERSION:
+            raise NewerRecordError(met, VERSION) from exc
+        raise
+
+
 def batch_of(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
+    """Raises NewerRecordError."""
+    with understood(row.get(b"v")):
+        return _batch_of(row, tallies)
+
+
+def _batch_of(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
     def number(field: bytes) -> int:
         return int(row.get(field, 0))
 
@@ -99,6 +119,7 @@ def batch_of(row: dict[bytes, bytes], tallies: dict[bytes, bytes]) -> Batch:
 
     return Batch(
         spec=spec_of(row[b"spec"]),
+        v=number(b"v") or 1,
         status=BatchStatus(row[b"status"].decode()),
         at=Moments(
             created_at=number(b"created_at"),

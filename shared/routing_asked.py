@@ -18,7 +18,7 @@ MOST_NAMES = 100
 """Providers, and models, that one request may name."""
 
 
-class RoutingAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class RoutingAsked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is None is asked of nobody: then the batch's word counts, and at last the providers file's."""
 
     strategy: str | None = None
@@ -37,6 +37,10 @@ class RoutingAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 NOTHING_ASKED = RoutingAsked()
+
+
+class RoutingWish(RoutingAsked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same as a request brings it: a misspelt name is a fault there, where a record of a newer release may have more."""
 
 
 class WrongRouting(msgspec.Struct, frozen=True):

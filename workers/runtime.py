@@ -23,6 +23,7 @@ from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
 from shared.redis_room import room_reader
 from shared.room_watch import WORKER_AGE_S, RoomWatch
+from shared.versions import VERSION
 from workers.calls import Calls, Lane
 from workers.gatekeeper import Gatekeeper
 from workers.lag import Lag
@@ -154,6 +155,7 @@ class Runtime:
             in_flight=self._gatekeeper.in_flight(),
             providers_file=self._fleet.state,
             loop_lag_s=self._lag.take(),
+            reads=VERSION,
         )
 
 

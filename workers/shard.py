@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from shared.catalogue import Catalogue
-from shared.errors import NotFoundError, StoreUnavailableError
+from shared.errors import NewerRecordError, NotFoundError, StoreUnavailableError
 from shared.files import Files
 from shared.jobs import Claim, Outcome, Slip
 from shared.ledger import Held, Ledger
@@ -21,6 +21,7 @@ from shared.room_watch import RoomWatch
 from workers.calls import Calls, Lane
 from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
 from workers.leases import Leases
+from workers.newer import NewerSeen
 from workers.retry import Decision, decide, is_last, park
 from workers.splits import Waiter, by_fate, split_of
 from workers.writer import Entry, Writer
@@ -60,6 +61,7 @@ class Parts(msgspec.Struct, frozen=True):
     stopping: threading.Event
     holder: str
     lease_s: float
+    newer: NewerSeen = msgspec.field(default_factory=NewerSeen)
 
 
 class ShardRun:
@@ -324,7 +326,11 @@ def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
     if _turned_away(parts) or not parts.calls.has_room(lane):
         parts.ledger.decline(ref)
         return False
-    claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
+    try:
+        claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
+    except NewerRecordError as exc:
+        parts.newer.note(exc.met)
+        return False
     if claim is not None:
         _run(claim, parts, retry)
     return claim is not None
@@ -336,9 +342,17 @@ def run_lone(parts: Parts, retry: Retry, hint: Callable[[], None]) -> bool:
     if _turned_away(parts) or not waited + rest:
         parts.lone.decline()
         return False
-    claim = parts.lone.claim(waited=waited, rest=rest, holder=parts.holder, lease_s=parts.lease_s)
+    try:
+        claim = parts.lone.claim(waited=waited, rest=rest, holder=parts.holder, lease_s=parts.lease_s)
+    except NewerRecordError as exc:
+        parts.newer.note(exc.met)
+        if parts.lone.wants_hint():  # there are others besides
+            hint()
+        return False
     if claim is None:
         return False
+    if claim.newer:
+        parts.newer.note(claim.newer)
     if claim.more:
         hint()
     _run(claim, parts, retry)

@@ -16,7 +16,7 @@ from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, windo
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
-from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, as_created
+from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, WorkerRecord, as_created
 from shared.routing_asked import wrong
 from shared.spending import nanos_up
 
@@ -164,7 +164,7 @@ def _find(parts: Parts, batch_id: str, owner: str) -> Batch:
 def retrieve_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObject:
     batch = _find(parts, batch_id, caller.owner)
     progress, workers = _progress(parts, batch)
-    return BatchObject.of(batch, waiting_of(progress, workers))
+    return BatchObject.of(batch, waiting_of(batch, progress, workers))
 
 
 @router.get("/{batch_id}/explain")
@@ -188,11 +188,11 @@ def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
     return None if job is None else LineObject.of(number, job)
 
 
-def _progress(parts: Parts, batch: Batch) -> tuple[Progress, int]:
-    """Where its jobs are, and how many workers are alive."""
+def _progress(parts: Parts, batch: Batch) -> tuple[Progress, list[WorkerRecord]]:
+    """Where its jobs are, and the workers that are alive."""
     if batch.status is not BatchStatus.IN_PROGRESS:
-        return Progress(), 0
-    return parts.ledger.progress(batch.spec.id), len(parts.ledger.workers())
+        return Progress(), []
+    return parts.ledger.progress(batch.spec.id), parts.ledger.workers()
 
 
 @router.post("/{batch_id}/cancel")

@@ -77,6 +77,20 @@ local function drop_shard(ref)
   call('SREM', batch_key(id) .. ':sh', string.match(ref, '(%d+)$'))
 end
 
+-- the version of a batch's or a lone job's records (shared/versions.py)
+local function version_at(key) return tonumber(call('HGET', key, 'v') or '1') end
+
+-- the newest that a worker reads, of those that are alive
+local function version_read() return tonumber(call('ZRANGE', P .. 'reads', -1, -1, 'WITHSCORES')[2] or '1') end
+
+-- a shard that is in no set and of a newer release: it is hinted at again, for a worker of that one; A: look_again_s
+local function leave_to_newer(ref, key, t)
+  local due, old = stamp(t + A.look_again_s), call('HMGET', key, 'reason', 'parked_since')
+  local since = old[1] == 'newer_version' and old[2] or stamp(t)
+  call('HSET', key, 'state', 'later', 'due', due, 'reason', 'newer_version', 'provider', '', 'parked_since', since, 'until', due)
+  call('ZADD', P .. 'later', due, ref)
+end
+
 local function make_ready(ref, key, jobs)
   set_jobs(key, jobs)
   call('HSET', key, 'state', 'ready')
@@ -112,6 +126,7 @@ local function prune_workers(t, timeout_s)
   local gone = call('ZRANGEBYSCORE', P .. 'alive', '-inf', stamp(t - timeout_s))
   for _, id in ipairs(gone) do
     call('ZREM', P .. 'alive', id)
+    call('ZREM', P .. 'reads', id)
     call('HDEL', P .. 'workers', id)
   end
   return #gone

@@ -21,8 +21,11 @@ local function enqueue(id, side)
   if side == 'L' then call('LPUSH', list, id) else call('RPUSH', list, id) end
 end
 
+-- jobs that a worker had to leave, and nobody has looked for one of their release of late
+local function newer_wait(t) return call('EXISTS', L .. 'newer') > 0 and tonumber(call('GET', L .. 'looked') or '0') <= t end
+
 local function anybody_waits(t)
-  return call('EXISTS', L .. 'now', L .. 'soon') > 0
+  return call('EXISTS', L .. 'now', L .. 'soon') > 0 or newer_wait(t)
     or call('ZCOUNT', L .. 'later', '-inf', stamp(t - A.overdue_s)) > 0
 end
 
@@ -77,6 +80,7 @@ local function end_job(id, status, line, t)
   call('HDEL', key, 'body', 'history', 'token', 'reason', 'waits_for', 'parked_for', 'parked_since', 'until')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
+  call('ZREM', L .. 'newer', id)
   call('ZREM', L .. 'ends', id)
   call('ZADD', L .. 'kept', stamp(t + (heard and spec.delivered_retention_s or spec.retention_s)), id)
   if same and (line == '' or (heard and call('SCARD', same) > SAME_HEARD)) then call('SREM', same, id) end

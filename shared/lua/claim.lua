@@ -1,4 +1,5 @@
--- {ref, holder, lease_s, tolerance_s} -> {token, claimed_at, spec, expires_at, job, place, history, job, ...} or nothing
+-- {ref, holder, lease_s, tolerance_s, reads, look_again_s} -> {token, claimed_at, spec, expires_at, job, place, history, job, ...}, nothing, or the
+-- version of the batch, where that is newer than the worker reads
 local t = now()
 local key, id = shard_key(A.ref)
 local s = call('HMGET', key, 'state', 'jobs', 'due')
@@ -6,7 +7,7 @@ local state = s[1]
 if not state or state == 'leased' then return false end
 if state == 'later' and tonumber(s[3]) > t + A.tolerance_s then return false end
 local batch = batch_key(id)
-local b = call('HMGET', batch, 'status', 'closing', 'spec', 'expires_at')
+local b = call('HMGET', batch, 'status', 'closing', 'spec', 'expires_at', 'v')
 local jobs = {}
 if b[1] == 'in_progress' and b[2] == '' then jobs = pending(id, cjson.decode(s[2])) end
 leave(A.ref, key, id, state)
@@ -15,6 +16,11 @@ if #jobs == 0 then
   return false
 end
 set_jobs(key, jobs)
+local version = tonumber(b[5] or '1')
+if version > A.reads then
+  leave_to_newer(A.ref, key, t)
+  return version
+end
 local token = call('HINCRBY', batch, 'token', 1)
 call('HSET', key, 'state', 'leased', 'token', token, 'holder', A.holder, 'claimed_at', stamp(t))
 call('ZADD', P .. 'leases', stamp(t + A.lease_s), A.ref)

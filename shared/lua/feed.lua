@@ -1,8 +1,8 @@
--- {shard_size, least, most, hint_timeout_s} -> refs to hint at
+-- {shard_size, least, most, hint_timeout_s, look_again_s} -> refs to hint at
 local t = now()
 local capacity = tonumber(call('GET', P .. 'capacity') or '0')
 local load = tonumber(call('GET', P .. 'load') or '0')
-local refs = {}
+local reads, refs = version_read(), {}
 
 local function hint(ref, key, n)
   call('HSET', key, 'state', 'hinted')
@@ -15,22 +15,27 @@ end
 while load < capacity and #refs < A.most do
   local ref = call('LPOP', P .. 'ready')
   if not ref then break end
-  local key = shard_key(ref)
+  local key, id = shard_key(ref)
   local s = call('HMGET', key, 'state', 'n')
-  if s[1] == 'ready' then hint(ref, key, tonumber(s[2])) end
+  if s[1] == 'ready' then
+    if version_at(batch_key(id)) > reads then leave_to_newer(ref, key, t) else hint(ref, key, tonumber(s[2])) end
+  end
 end
 
--- then fresh jobs, batch by batch in turn
+-- then fresh jobs, batch by batch in turn; those of which no worker reads the version are passed over
 local workers = math.max(1, call('ZCARD', P .. 'alive'))
-while load < capacity and #refs < A.most do
+local passed = 0
+while load < capacity and #refs < A.most and passed < call('LLEN', P .. 'active') do
   local id = call('LMOVE', P .. 'active', P .. 'active', 'LEFT', 'RIGHT')
-  if not id then break end
   local key = batch_key(id)
-  local b = call('HMGET', key, 'status', 'closing', 'cursor', 'total')
+  local b = call('HMGET', key, 'status', 'closing', 'cursor', 'total', 'v')
   local cursor, total = tonumber(b[3] or '0'), tonumber(b[4] or '0')
   if b[1] ~= 'in_progress' or b[2] ~= '' or cursor >= total then
     call('LREM', P .. 'active', 0, id)
+  elseif tonumber(b[5] or '1') > reads then
+    passed = passed + 1
   else
+    passed = 0
     local left = total - cursor
     local size = math.min(left, A.shard_size, math.max(A.least, math.ceil(left / (2 * workers))))
     local jobs = {}

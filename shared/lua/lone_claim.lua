@@ -1,14 +1,24 @@
--- {waited, rest, most, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s}
--- -> {token, claimed_at, more, id, owner, endpoint, body, history, waited, expires, id, ...} or nothing
+-- {waited, rest, most, holder, lease_s, tolerance_s, most_bytes, hint_timeout_s, overdue_s, reads, look_again_s, most_left}
+-- -> {token, claimed_at, more, newer, id, owner, endpoint, body, history, waited, expires, id, ...}, nothing, or the version of what was left
+-- because it is newer than the worker reads
 local t = now()
 call('DEL', L .. 'hinted')
 local token = call('INCR', L .. 'token')
-local out, bytes = { token, stamp(t), 0 }, 0
+local out, bytes, newer, left = { token, stamp(t), 0, 0 }, 0, 0, 0
+
+local function leave_job(id, version)
+  call('ZADD', L .. 'newer', version, id)
+  call('HSET', job_key(id), 'reason', 'newer_version', 'waits_for', '', 'parked_since', stamp(t), 'until', 0)
+  newer, left = math.max(newer, version), left + 1
+  return 0
+end
 
 local function take(id)
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason', 'expires')
+  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason', 'expires', 'v')
   if not j[1] or ended(j[1]) or j[2] then return 0 end -- cancelled, or held, meanwhile
+  local version = tonumber(j[8] or '1')
+  if version > A.reads then return leave_job(id, version) end
   call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
   call('HSETNX', key, 'started', stamp(t))
   if j[6] then call('HDEL', key, 'reason') end
@@ -21,22 +31,32 @@ local function take(id)
 end
 
 local function drain(list, room)
-  while room > 0 and bytes < A.most_bytes do
+  while room > 0 and bytes < A.most_bytes and left < A.most_left do
     local id = call('LPOP', L .. list)
     if not id then return end
     room = room - take(id)
   end
 end
 
+local readable = call('ZRANGEBYSCORE', L .. 'newer', '-inf', A.reads, 'LIMIT', 0, A.most)
+for i = #readable, 1, -1 do
+  call('ZREM', L .. 'newer', readable[i])
+  enqueue(readable[i], 'L')
+end
 drain('now', A.waited)
-local room = math.min(A.rest, A.most - (#out - 3) / 7)
+local room = math.min(A.rest, A.most - (#out - 4) / 7)
 for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
   if bytes >= A.most_bytes then break end
   call('ZREM', L .. 'later', id)
   room = room - take(id)
 end
 drain('soon', room)
-if #out == 3 then return false end
+if call('EXISTS', L .. 'newer') == 1 then
+  local looked = call('ZCOUNT', L .. 'newer', '-inf', A.reads) > 0 and t or t + A.look_again_s
+  call('SET', L .. 'looked', stamp(looked), 'EX', 60)
+end
+if #out == 4 then return newer > 0 and newer end
 call('EXPIRE', L .. 'c:' .. token, math.ceil(A.lease_s * 4))
 if wants_hint(t) then out[3] = 1 end
+out[4] = newer
 return out

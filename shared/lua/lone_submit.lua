@@ -1,4 +1,4 @@
--- {jobs = {{spec, caller, body_bytes, once|false}, ...}, same_s, hint_timeout_s, overdue_s}
+-- {jobs = {{spec, caller, body_bytes, once|false}, ...}, v, same_s, hint_timeout_s, overdue_s}
 -- blob: the bodies in turn -> {known ('010'), hint, time, {index, id, ...} of those whose idempotency keys have made others before}
 local t = now()
 local at, known, others = 1, {}, {}
@@ -19,7 +19,7 @@ for i, j in ipairs(A.jobs) do
       call('EXPIRE', same, A.same_s)
     end
     local expires = stamp(t + spec.window_s)
-    call('HSET', key, 'spec', j[1], 'status', 'queued', 'created', stamp(t), 'expires', expires, 'callers', caller,
+    call('HSET', key, 'spec', j[1], 'v', A.v, 'status', 'queued', 'created', stamp(t), 'expires', expires, 'callers', caller,
       'body', string.sub(ARGV[3], at, at + size - 1))
     call('ZADD', P .. 'js:' .. spec.owner, 0, id)
     call('ZADD', L .. 'ends', expires, id)
