@@ -6,7 +6,7 @@ class Keys:
 
     | key | type | what |
     |---|---|---|
-    | b:ID | hash | a batch: spec, status, times, counts, cursor, tokens |
+    | b:ID | hash | a batch: spec, version, status, times, counts, cursor, tokens |
     | b:ID:st | string | one byte a job: how it stands (`jobs.PENDING` ...) |
     | b:ID:ix | string | eight bytes a job: offset and length of its line |
     | b:ID:at | hash | job -> its history, only for jobs that failed before |
@@ -23,6 +23,7 @@ class Keys:
     | chores | zset | batches with leased work, by the time it is due |
     | windows, closing | zset | batches by deadline, and by the end of their grace |
     | alive, workers | zset, hash | heartbeats |
+    | reads | zset | worker -> the newest version of records that it can run (`shared.versions`) |
     | apis | hash | heartbeats of the API processes; it expires with the last of them |
     | served | hash | provider -> when the latest call began that it answered |
     | answer | string | the average bytes of an answer |
@@ -30,13 +31,14 @@ class Keys:
     | reaped, lone:reaped | hash | its last round, and until when rounds leave leases alone |
     | wr:WRITER | hash | the last `finish` of a writer and its answer |
     | f:ID, f:ID:c, f:ID:p | string, hash, zset | a file's record, its chunks, the batches that need it |
-    | j:ID | hash | a lone job: spec, body, status, times, who waits, its result line |
+    | j:ID | hash | a lone job: spec, version, body, status, times, who waits, its result line |
     | js:OWNER | zset | the owner's lone jobs, by id |
     | same:OWNER:FINGERPRINT | set | lone jobs of the same content, for requests that are repeated |
     | once:OWNER:NAME | string | fingerprint and id of what was made under an idempotency key |
     | lone:now, lone:soon | list | lone jobs to be claimed: those whose callers wait, and the others |
     | lone:later, lone:leases | zset | lone jobs by due time, and by lease |
     | lone:ends, lone:kept | zset | lone jobs that are open by the end of their window, and the others by that of their retention |
+    | lone:newer, lone:looked | zset, string | lone jobs of a newer release, by version; until when nobody need look for a worker of that |
     | lone:c:TOKEN | list | the jobs of one claim |
     | lone:hinted, lone:token | string | until when a hint counts as outstanding; the claims so far |
     | replies:PROCESS | channel | how jobs ended, for the API process whose callers wait |

@@ -14,6 +14,14 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 REPORT = pytest.StashKey[Report]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        action="store_true",
+        help="renew the golden files of records that have changed, and keep the examples of what they were",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(config.getoption("hypothesis_profile") or "unit")
     config.stash[REPORT] = Report()
