@@ -13,7 +13,7 @@ from fastapi import Request
 from api.parts import Parts
 from shared.errors import RequestError
 from shared.files import Files
-from shared.idempotency import KEPT_S, REPEATED_S, Once, earlier
+from shared.idempotency import REPEATED_S, Once, earlier
 
 REPLAYED = {"idempotent-replayed": "true"}
 """Stands with an answer whose thing an earlier request has made."""
@@ -23,7 +23,7 @@ PARAMETER: dict[str, Any] = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-    "description": "Requests with the same key and the same content make one thing and get the same answer, for 24 hours.",
+    "description": "Requests with the same key and the same content make one thing and get the same answer, for 24 hours by default.",
 }
 
 _HEADER = "idempotency-key"
@@ -66,17 +66,17 @@ def canonical(body: bytes) -> bytes:
         return body
 
 
-def once_of(request: Request, owner: str, body: bytes) -> Once | None:
-    """The creation that a request with a JSON body asks for; None where it has no key."""
+def once_of(request: Request, owner: str, body: bytes, keep_s: int) -> Once | None:
+    """The creation that a request with a JSON body asks for; None where it has no key. Its key is kept for `keep_s`."""
     name = name_of(request)
     if name is None:
         return None
-    return Once(owner=owner, name=name, fingerprint=fingerprint(request, canonical(body)), keep_s=KEPT_S)
+    return Once(owner=owner, name=name, fingerprint=fingerprint(request, canonical(body)), keep_s=keep_s)
 
 
-def once_or_repeated(request: Request, owner: str, body: bytes) -> Once:
+def once_or_repeated(request: Request, owner: str, body: bytes, keep_s: int) -> Once:
     """As `once_of`. Without a key the body stands for it, but only where the SDK says that it repeats itself."""
-    once = once_of(request, owner, body)
+    once = once_of(request, owner, body, keep_s)
     if once is not None:
         return once
     print_ = fingerprint(request, canonical(body))

@@ -57,6 +57,8 @@ class Settings(RedisSettings):
         900.0, alias="LLM_EDGE_DELIVERED_RETENTION_S"
     )
 
+    idempotency_s: Annotated[int, Field(ge=60, le=7 * 86400)] = Field(86400, alias="LLM_EDGE_IDEMPOTENCY_S")
+
     # what is said
     environment: str = Field("development", alias="ENVIRONMENT")
     log_level: str = Field("info", alias="LOG_LEVEL")

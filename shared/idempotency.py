@@ -14,9 +14,6 @@ import msgspec
 
 from shared.errors import GoneError, KeyReusedError
 
-KEPT_S = 86_400
-"""For this long after the thing was made its key finds it."""
-
 REPEATED_S = 900
 """For this long a create without a key is known again when an SDK says that it repeats it."""
 

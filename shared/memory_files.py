@@ -96,8 +96,11 @@ class MemoryFiles:
 
     def unpin(self, file_id: str, batch_id: str) -> None:
         self._pins.get(file_id, {}).pop(batch_id, None)
-        if self.get(file_id) is None and not self._pinned(file_id):
+        record = self.get(file_id)
+        if record is None and not self._pinned(file_id):
             self._chunks.pop(file_id, None)
+        elif record is not None and record.expires_at is not None:
+            self._until[file_id] = max([record.expires_at, *self._pins.get(file_id, {}).values()])
 
     def delete(self, file_id: str) -> bool:
         if self.get(file_id) is None:

@@ -43,7 +43,7 @@ async def create_batch(request: Request, response: Response, parts: FromApp, cal
     What the SDK repeats by itself makes no second batch.
     """
     body = await _read(request)
-    once = idempotency.once_or_repeated(request, caller.owner, body)
+    once = idempotency.once_or_repeated(request, caller.owner, body, parts.settings.idempotency_s)
     batch, again = await anyio.to_thread.run_sync(_create_once, body, once, parts)
     if again:
         response.headers.update(idempotency.REPLAYED)

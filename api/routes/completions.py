@@ -20,7 +20,7 @@ from api.job_schema import JobObject
 from api.parts import Parts, parts_of
 from api.schema import ERRORS
 from shared.errors import NotFoundError, RequestError, StoreUnavailableError, TooLargeError
-from shared.idempotency import KEPT_S, Once, gone
+from shared.idempotency import Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault, Waiting
 from shared.lines import MAX_LINE_BYTES, check_body
@@ -100,7 +100,7 @@ class _Asked(msgspec.Struct, frozen=True):
 async def _complete(request: Request, endpoint: str) -> Response:
     parts = await parts_of(request)
     caller = await caller_of(request)
-    asked = await _read(request, caller.owner, endpoint)
+    asked = await _read(request, caller.owner, endpoint, parts.settings.idempotency_s)
     if asked.once is not None:
         made = await anyio.to_thread.run_sync(idempotency.find, parts, asked.once)
         if made is not None:
@@ -166,10 +166,10 @@ async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> 
     return response
 
 
-async def _read(request: Request, owner: str, endpoint: str) -> _Asked:
+async def _read(request: Request, owner: str, endpoint: str, keep_s: int) -> _Asked:
     waits = "respond-async" not in request.headers.get("prefer", "").lower()
     body = await _body(request)
-    once = idempotency.once_of(request, owner, body)
+    once = idempotency.once_of(request, owner, body, keep_s)
     return _Asked(owner, endpoint, body, once, idempotency.repeated(request), waits)
 
 
@@ -193,7 +193,7 @@ def _checked(asked: _Asked, parts: Parts) -> NewJob:
         "" if asked.once else hashlib.sha256(how + body).hexdigest()[:32]
     )  # else it is found by its key
     settings = parts.settings
-    least_s = KEPT_S if asked.once else 0.0  # as long as the key, the result is there
+    least_s = asked.once.keep_s if asked.once else 0.0  # as long as the key, the result is there
     spec = LoneSpec(
         id=new_job_id(),
         owner=asked.owner,

@@ -16,7 +16,7 @@ from api.schema import ERRORS, ExpiresAfter, FileDeleted, FileList, FileObject, 
 from api.upload import Intake, Uploaded, receive
 from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
-from shared.idempotency import KEPT_S, Once, earlier, gone
+from shared.idempotency import Once, earlier, gone
 from shared.ids import is_id, new_file_id
 
 MAX_PAGE = 10_000
@@ -71,7 +71,7 @@ async def _create_once(request: Request, owner: str, name: str, parts: Parts) ->
     uploaded = await receive(request, intake)
     form = msgspec.json.encode([uploaded.filename, uploaded.fields], order="sorted")
     print_ = idempotency.fingerprint(request, form, sink.digest)
-    once = Once(owner=owner, name=name, fingerprint=print_, keep_s=KEPT_S)
+    once = Once(owner=owner, name=name, fingerprint=print_, keep_s=parts.settings.idempotency_s)
     made = earlier(kept, once)
     if made is None:
         record = await anyio.to_thread.run_sync(_publish, file_id, uploaded, owner, once, parts)

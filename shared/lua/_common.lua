@@ -104,6 +104,14 @@ local function keep_for_retention(key)
   call('EXPIRE', key .. ':ta', seconds)
 end
 
+-- what has expired is taken off its owner's list a few at a time, whenever one comes: so at most about a quarter of the list is of those
+local function drop_gone(list, key_of, t)
+  local first = math.floor(t * 1e6) % math.max(1, call('ZCARD', list))
+  for _, id in ipairs(call('ZRANGE', list, first, first + 3)) do
+    if call('EXISTS', key_of(id)) == 0 then call('ZREM', list, id) end
+  end
+end
+
 local function due_now(id) call('ZADD', P .. 'chores', stamp(now()), id) end
 
 -- a closing batch is finalized as soon as nobody holds a lease of it

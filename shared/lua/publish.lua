@@ -3,6 +3,7 @@
 local made = earlier(A.once)
 if made and made ~= A.id then return made end
 local key = P .. 'f:' .. A.id
+drop_gone(P .. 'fs:' .. A.owner, function(id) return P .. 'f:' .. id end, now())
 call('SET', key, A.record)
 call('ZADD', P .. 'fs:' .. A.owner, 0, A.id)
 for _, k in ipairs({ key, key .. ':c' }) do

@@ -1,10 +1,12 @@
 """What every file store must do, on the memory twin and on a real Valkey."""
 
 import pytest
+import redis
 from support.stores import Stores
 
 from shared.errors import NotFoundError
 from shared.files import CHUNK_BYTES, FileRecord, Files, Purpose
+from shared.redis_files import RedisFiles
 
 FAR = 4_000_000_000
 
@@ -125,3 +127,41 @@ def test_letting_go_leaves_a_file_that_is_still_there(stores: Stores) -> None:
     stores.files.pin("file-1", "batch_1", FAR)
     stores.files.unpin("file-1", "batch_1")
     assert stores.files.slices("file-1", [(0, 4)]) == [b"kept"]
+
+
+def test_contents_that_a_batch_has_held_back_go_with_their_file(stores: Stores) -> None:
+    publish(stores.files, "file-1", b"private", expires_at=int(stores.now()) + 2)
+    stores.files.pin("file-1", "batch_1", FAR)
+    stores.files.pin("file-1", "batch_2", FAR)
+    stores.files.unpin("file-1", "batch_1")
+    stores.files.unpin("file-1", "batch_2")
+    assert stores.files.slices("file-1", [(0, 7)]) == [b"private"]
+    stores.pass_time(3.1)
+    with pytest.raises(NotFoundError):
+        stores.files.slices("file-1", [(0, 7)])
+
+
+def test_contents_stay_for_another_batch_when_one_lets_go(stores: Stores) -> None:
+    publish(stores.files, "file-1", b"needed", expires_at=int(stores.now()) + 2)
+    stores.files.pin("file-1", "batch_1", FAR)
+    stores.files.pin("file-1", "batch_2", FAR)
+    stores.files.unpin("file-1", "batch_1")
+    stores.pass_time(3.1)
+    assert stores.files.get("file-1") is None
+    assert stores.files.slices("file-1", [(0, 6)]) == [b"needed"]
+    stores.files.unpin("file-1", "batch_2")
+    with pytest.raises(NotFoundError):
+        stores.files.slices("file-1", [(0, 6)])
+
+
+def test_an_owners_list_does_not_grow_by_what_has_expired(stores: Stores) -> None:
+    """Though nobody ever asks for it."""
+    if not isinstance(stores.files, RedisFiles):
+        pytest.skip("the twin's list is of what is there")
+    for n in range(100):
+        publish(stores.files, f"file-old-{n}", b"gone", expires_at=int(stores.now()) + 1)
+    stores.pass_time(2.1)
+    for n in range(100):
+        publish(stores.files, f"file-young-{n}", b"here")
+    listed: redis.Redis = stores.files._redis
+    assert 100 <= int(listed.zcard(stores.files._keys.files("default"))) < 150  # type: ignore[arg-type]
