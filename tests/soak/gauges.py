@@ -1,4 +1,4 @@
-"""What must not grow while the stack runs: memory, descriptors and connections of its processes, keys that nothing will remove."""
+"""What must not grow while the stack runs: memory, descriptors and threads of its processes, connections of Redis."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,10 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """One look at Redis. `kept` are keys without an expiry, `connections` its clients."""
+    """One look at Redis, whose clients are `connections`."""
 
     at: float
     keys: int
-    kept: int
     connections: int
     used_bytes: int
 
@@ -62,24 +61,43 @@ class Gauges:
     def _look_at_store(self) -> Store:
         told = self._redis.info("all")
         assert isinstance(told, dict)
-        space = told.get("db0", {"keys": 0, "expires": 0})
-        return Store(
-            self.now,
-            int(space["keys"]),
-            int(space["keys"]) - int(space["expires"]),
-            int(told["connected_clients"]),
-            int(told["used_memory"]),
-        )
+        space = told.get("db0", {"keys": 0})
+        return Store(self.now, int(space["keys"]), int(told["connected_clients"]), int(told["used_memory"]))
 
 
-def slope_an_hour(points: Sequence[tuple[float, float]]) -> float:
-    """Growth an hour by least squares of (seconds, value); 0 of fewer than two points."""
-    if len(points) < 2:
-        return 0.0
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
+class Slope(msgspec.Struct, frozen=True):
+    """Growth an hour, and its standard error. Both 0 of fewer than three points."""
+
+    an_hour: float
+    error: float
+
+
+def slope(points: Sequence[tuple[float, float]]) -> Slope:
+    """By least squares over (seconds, value).
+
+    b = sum((x - mx)(y - my)) / sxx with sxx = sum((x - mx)^2), and its standard error sqrt(sum(residual^2) / (n - 2) / sxx).
+    """
+    count = len(points)
+    if count < 3:
+        return Slope(0.0, 0.0)
+    mean_x = sum(x for x, _ in points) / count
+    mean_y = sum(y for _, y in points) / count
     spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return 3600 * sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+    if not spread:
+        return Slope(0.0, 0.0)
+    found = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    rest = sum((y - mean_y - found * (x - mean_x)) ** 2 for x, y in points)
+    return Slope(3600 * found, 3600 * (rest / (count - 2) / spread) ** 0.5)
+
+
+def by_minute(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The mean of each minute: looks a few seconds apart say nearly the same, and would make a slope look surer than it is."""
+    minutes: dict[int, list[tuple[float, float]]] = {}
+    for at, value in points:
+        minutes.setdefault(int(at // 60), []).append((at, value))
+    return [
+        (sum(at for at, _ in m) / len(m), sum(value for _, value in m) / len(m)) for m in minutes.values()
+    ]
 
 
 def level(values: Sequence[float], *, late: bool) -> float:

@@ -1,56 +1,73 @@
-"""What a soak has shown: pure, from counts and samples to lines and faults."""
+"""What a soak has shown of processes and of Redis: pure, from samples to lines and faults."""
 
 from collections.abc import Mapping, Sequence
 
-from soak.gauges import MIB, Sample, Store, level, slope_an_hour
+from soak.gauges import MIB, Sample, Store, by_minute, level, slope
 
 MOST_GROWTH_MIB = 2.0
 """Of a process' resident memory in an hour, after the warm-up."""
 
-TELLING_S = 1800.0
-"""Over a shorter time, memory that goes up and down looks like growth: it is shown, and not judged."""
-
 SPARE = 8
-"""Descriptors, threads and connections go up and down by so many with what is under way."""
+"""Descriptors and threads go up and down by so many with what is under way, connections of all processes by more."""
+
+Found = tuple[list[str], list[str]]
+"""Lines for people, and faults."""
 
 
-def of_processes(samples: Mapping[str, Sequence[Sample]], warm_up_s: float) -> tuple[list[str], list[str]]:
-    """Lines for people, and faults."""
+def of_processes(samples: Mapping[str, Sequence[Sample]], since_s: float, *, judged: bool) -> Found:
+    """Of those that nobody ended, from `since_s` on. `judged`: whether it was long enough to judge memory, and what is under way."""
     lines, faults = [], []
     for name, all_of_it in samples.items():
-        rows = [s for s in all_of_it if s.at >= warm_up_s]
-        if len(rows) < 3:
+        rows = [s for s in all_of_it if s.at >= since_s]
+        if not rows:
             continue
-        growth = slope_an_hour([(s.at, s.rss / MIB) for s in rows])
+        grows = slope(by_minute([(s.at, s.rss / MIB) for s in rows]))
         spans = {what: _span([getattr(s, what) for s in rows]) for what in ("descriptors", "threads")}
         shown = ", ".join(f"{what} {a:.0f} to {b:.0f}" for what, (a, b) in spans.items())
-        lines.append(f"{name}: {rows[-1].rss / MIB:.0f} MiB, {growth:+.2f} MiB an hour; {shown}")
-        if growth > MOST_GROWTH_MIB and rows[-1].at - rows[0].at >= TELLING_S:
-            faults.append(f"{name} grows by {growth:.2f} MiB an hour")
+        lines.append(
+            f"{name}: {rows[0].rss / MIB:.1f} to {rows[-1].rss / MIB:.1f} MiB, {grows.an_hour:+.2f} MiB an hour"
+            f" (standard error {grows.error:.2f}{'' if judged else '; too short a time, not judged'}); {shown}"
+        )
+        if not judged:
+            continue
+        if grows.an_hour > MOST_GROWTH_MIB:
+            faults.append(f"{name} grows by {grows.an_hour:.2f} MiB an hour")
         faults += [
             f"{name}: {what} grew from {a:.0f} to {b:.0f}" for what, (a, b) in spans.items() if b > a + SPARE
         ]
     return lines, faults
 
 
-def of_store(samples: Sequence[Store], warm_up_s: float) -> tuple[list[str], list[str]]:
-    rows = [s for s in samples if s.at >= warm_up_s]
-    if len(rows) < 3:
+def of_store(samples: Sequence[Store], since_s: float, *, judged: bool) -> Found:
+    rows = [s for s in samples if s.at >= since_s]
+    if not rows:
         return [], []
-    kept, connections = _span([s.kept for s in rows]), _span([s.connections for s in rows])
-    memory = rows[-1].used_bytes / MIB
+    keys, connections = _span([s.keys for s in rows]), _span([s.connections for s in rows])
+    data = slope(by_minute([(s.at, s.used_bytes / MIB) for s in rows]))
     line = (
-        f"redis: {rows[-1].keys:,} keys, of which {kept[1]:.0f} without expiry (before: {kept[0]:.0f});"
-        f" {connections[0]:.0f} to {connections[1]:.0f} connections; {memory:.0f} MiB"
+        f"redis under load: {keys[0]:,.0f} to {keys[1]:,.0f} keys, {connections[0]:.0f} to {connections[1]:.0f}"
+        f" connections, {rows[-1].used_bytes / MIB:.1f} MiB of data ({data.an_hour:+.2f} MiB an hour, standard error"
+        f" {data.error:.2f})"
     )
-    return [line], [
-        f"redis: {what} grew from {a:.0f} to {b:.0f}"
-        for what, (a, b), spare in (
-            ("connections", connections, 4 * SPARE),
-            ("keys without expiry", kept, 200),
-        )
-        if b > a + spare
-    ]
+    a, b = connections
+    return [line], (
+        [f"redis: connections grew from {a:.0f} to {b:.0f}"] if judged and b > a + 4 * SPARE else []
+    )
+
+
+def at_rest(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> Found:
+    """The same processes, idle, after the warm-up and at the end."""
+    lines, faults = [], []
+    for name, now in after.items():
+        was = before.get(name)
+        if was is None:
+            continue
+        for what in ("descriptors", "threads"):
+            a, b = getattr(was, what), getattr(now, what)
+            lines.append(f"{name} at rest: {what} {a} to {b}")
+            if b > a + SPARE:
+                faults.append(f"{name} at rest: {what} grew from {a} to {b}")
+    return lines, faults
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

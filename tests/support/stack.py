@@ -136,6 +136,13 @@ class Stack:
         )
         return f"{url}/v1"
 
+    def stop_another_api(self) -> None:
+        """SIGTERM."""
+        assert self.another_api is not None
+        self.another_api.send_signal(signal.SIGTERM)
+        self.another_api.wait(START_S)
+        self.another_api = None
+
     def kill_another_api(self) -> None:
         assert self.another_api is not None
         self.another_api.kill()
@@ -210,6 +217,7 @@ def running_stack(
     *simulator_args: str,
     workers: int = 2,
     aof: bool = False,
+    always: bool = False,
     part_env: dict[str, dict[str, str]] | None = None,
     configure: Callable[[Stack], None] = Stack.configure,
     **env: str,
@@ -217,7 +225,7 @@ def running_stack(
     """`configure` writes the providers file before anything reads it. All processes start side by side."""
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="llm-edge-test-")))
-        valkey = parts.enter_context(running_valkey(aof=aof))
+        valkey = parts.enter_context(running_valkey(aof=aof, always=always))
         simulator = parts.enter_context(running_simulator(*simulator_args))
         stack = Stack(folder, valkey, simulator, env)
         stack.part_env = part_env or {}

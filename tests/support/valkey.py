@@ -29,8 +29,9 @@ from api.up.valkey import Instance, answers, config_text, find_server, free_port
 class Valkey:
     """One server process. `url` stays the same over `kill()` and `restart()`; so do the data, given `aof`."""
 
-    def __init__(self, folder: Path, *, aof: bool, maxmemory: int) -> None:
+    def __init__(self, folder: Path, *, aof: bool, maxmemory: int, always: bool = False) -> None:
         self.folder = folder
+        self._more = "appendfsync always\n" if always else ""
         self._data = folder / "data"
         self._data.mkdir(exist_ok=True)
         self._instance = Instance(self._data, free_port(), "pass-of-a-test", maxmemory, aof)
@@ -61,7 +62,7 @@ class Valkey:
 
     def start(self) -> None:
         config = self.folder / "valkey.conf"
-        config.write_text(config_text(self._instance), encoding="utf-8")
+        config.write_text(config_text(self._instance) + self._more, encoding="utf-8")
         with (self.folder / "valkey.log").open("ab") as log:
             command = [self._program, config]
             process = subprocess.Popen(
@@ -121,11 +122,18 @@ class Valkey:
 
 @contextmanager
 def running_valkey(
-    *, aof: bool = False, maxmemory: int = 512 * 1024 * 1024, folder: Path | None = None
+    *,
+    aof: bool = False,
+    always: bool = False,
+    maxmemory: int = 512 * 1024 * 1024,
+    folder: Path | None = None,
 ) -> Iterator[Valkey]:
-    """A started server. Without `aof` a restart begins empty. `maxmemory` in bytes, noeviction."""
+    """A started server. Without `aof` a restart begins empty; `always`: nothing is answered before it is on the disk.
+
+    `maxmemory` in bytes, noeviction.
+    """
     home = Path(tempfile.mkdtemp(prefix="valkey-")) if folder is None else folder
-    server = Valkey(home, aof=aof, maxmemory=maxmemory)
+    server = Valkey(home, aof=aof, maxmemory=maxmemory, always=always)
     try:
         server.start()
         yield server
