@@ -164,4 +164,4 @@ def test_an_owners_list_does_not_grow_by_what_has_expired(stores: Stores) -> Non
     for n in range(100):
         publish(stores.files, f"file-young-{n}", b"here")
     listed: redis.Redis = stores.files._redis
-    assert 100 <= int(listed.zcard(stores.files._keys.files("default"))) < 150  # type: ignore[arg-type]
+    assert 100 <= int(listed.zcard(stores.files._keys.files("default"))) < 150

@@ -11,11 +11,15 @@ MIB = 1024 * 1024
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One look at one process. `at` in seconds since the start; `rss` in bytes."""
+    """One look at one process. `at` in seconds since the start; `rss` in bytes.
+
+    `sockets` are those connected to others, which pools keep open; `descriptors` all the others.
+    """
 
     at: float
     rss: int
     descriptors: int
+    sockets: int
     threads: int
 
 
@@ -47,8 +51,13 @@ class Gauges:
             try:
                 process = psutil.Process(pid)
                 with process.oneshot():
+                    sockets = sum(bool(c.raddr) for c in process.net_connections("tcp"))
                     sample = Sample(
-                        self.now, process.memory_info().rss, process.num_fds(), process.num_threads()
+                        self.now,
+                        process.memory_info().rss,
+                        max(0, process.num_fds() - sockets),
+                        sockets,
+                        process.num_threads(),
                     )
             except psutil.Error:
                 continue

@@ -31,6 +31,8 @@ STAYS = {
     "le:pv:two": "a provider's condition",
     "le:bs:default": "the list of an owner's batches: what has expired is taken off as others come",
     "le:fs:default": "the same of his files",
+    "unacked": "the broker's: messages of workers that were killed, for an hour",
+    "unacked_index": "the same",
     "_kombu.binding.llm_edge": "the broker's bindings: the two queues",
     "_kombu.binding_permanent.llm_edge": "the same",
     "_kombu.binding_deadlines": "the broker's list of bindings that may expire",
@@ -45,8 +47,9 @@ GROWS = {
 }
 """Those that grow with the names of killed workers: at most one entry each (a name that comes again finds its own)."""
 
-SPARE = 200
-"""An owner's lists may hold so many more at one rest than at another."""
+SPARE = 8
+SPARES = {"le:bs:default": 400, "le:fs:default": 400, "unacked": 1000, "unacked_index": 1000}
+"""So many more entries there may be at one rest than at another: of what went within minutes, and hours."""
 
 
 class Kind(msgspec.Struct):
@@ -115,7 +118,7 @@ def faults(before: Mapping[str, Kind], after: Mapping[str, Kind], worker_starts:
             found.append(f"redis: {name} has {kind.entries} entries, after {worker_starts} workers")
         elif name not in GROWS and before:
             earlier = before.get(name, Kind())
-            if kind.entries > earlier.entries + (SPARE if kind.entries > SPARE else 8):
+            if kind.entries > earlier.entries + SPARES.get(name, SPARE):
                 found.append(f"redis: {name} grew from {earlier.entries} to {kind.entries} entries")
     return found
 

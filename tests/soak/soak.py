@@ -61,8 +61,7 @@ class Soak:
             running_stack(
                 *SIMULATOR,
                 workers=2,
-                aof=True,
-                always=True,
+                aof="always",
                 part_env=None,
                 configure=configure,
                 LLM_EDGE_POOL=self._pool,

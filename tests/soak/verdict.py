@@ -10,6 +10,9 @@ MOST_GROWTH_MIB = 2.0
 SPARE = 8
 """Descriptors and threads go up and down by so many with what is under way, connections of all processes by more."""
 
+MOST_SOCKETS = {"api": 100, "worker": 160, "valkey": 400}
+"""What pools may keep open at rest: 64 connections to Redis and a few of the broker's, and 32 to each provider; in Valkey, of all."""
+
 Found = tuple[list[str], list[str]]
 """Lines for people, and faults."""
 
@@ -22,7 +25,7 @@ def of_processes(samples: Mapping[str, Sequence[Sample]], since_s: float, *, jud
         if not rows:
             continue
         grows = slope(by_minute([(s.at, s.rss / MIB) for s in rows]))
-        spans = {what: _span([getattr(s, what) for s in rows]) for what in ("descriptors", "threads")}
+        spans = {what: _span([getattr(s, what) for s in rows]) for what in _COUNTS}
         shown = ", ".join(f"{what} {a:.0f} to {b:.0f}" for what, (a, b) in spans.items())
         lines.append(
             f"{name}: {rows[0].rss / MIB:.1f} to {rows[-1].rss / MIB:.1f} MiB, {grows.an_hour:+.2f} MiB an hour"
@@ -33,7 +36,9 @@ def of_processes(samples: Mapping[str, Sequence[Sample]], since_s: float, *, jud
         if grows.an_hour > MOST_GROWTH_MIB:
             faults.append(f"{name} grows by {grows.an_hour:.2f} MiB an hour")
         faults += [
-            f"{name}: {what} grew from {a:.0f} to {b:.0f}" for what, (a, b) in spans.items() if b > a + SPARE
+            f"{name}: {what} grew from {a:.0f} to {b:.0f}"
+            for what, (a, b) in spans.items()
+            if what in _FLAT and b > a + SPARE
         ]
     return lines, faults
 
@@ -56,18 +61,29 @@ def of_store(samples: Sequence[Store], since_s: float, *, judged: bool) -> Found
 
 
 def at_rest(before: Mapping[str, Sample], after: Mapping[str, Sample]) -> Found:
-    """The same processes, idle, after the warm-up and at the end."""
-    lines, faults = [], []
+    """The same processes, idle, after the warm-up (where it had a rest) and at the end."""
+    lines = []
+    faults = [
+        f"{name} at rest: {now.sockets} sockets, and pools keep at most {MOST_SOCKETS[name]}"
+        for name, now in after.items()
+        if now.sockets > MOST_SOCKETS[name]
+    ]
     for name, now in after.items():
         was = before.get(name)
         if was is None:
             continue
-        for what in ("descriptors", "threads"):
-            a, b = getattr(was, what), getattr(now, what)
-            lines.append(f"{name} at rest: {what} {a} to {b}")
-            if b > a + SPARE:
-                faults.append(f"{name} at rest: {what} grew from {a} to {b}")
+        spans = {what: (getattr(was, what), getattr(now, what)) for what in _COUNTS}
+        lines.append(f"{name} at rest: " + ", ".join(f"{what} {a} to {b}" for what, (a, b) in spans.items()))
+        faults += [
+            f"{name} at rest: {what} grew from {a} to {b}"
+            for what, (a, b) in spans.items()
+            if what in _FLAT and b > a + SPARE
+        ]
     return lines, faults
+
+
+_FLAT = ("descriptors", "threads")
+_COUNTS = (*_FLAT, "sockets")
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

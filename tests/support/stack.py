@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -216,8 +216,7 @@ class Stack:
 def running_stack(
     *simulator_args: str,
     workers: int = 2,
-    aof: bool = False,
-    always: bool = False,
+    aof: bool | Literal["always"] = False,
     part_env: dict[str, dict[str, str]] | None = None,
     configure: Callable[[Stack], None] = Stack.configure,
     **env: str,
@@ -225,7 +224,9 @@ def running_stack(
     """`configure` writes the providers file before anything reads it. All processes start side by side."""
     with ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="llm-edge-test-")))
-        valkey = parts.enter_context(running_valkey(aof=aof, always=always))
+        valkey = parts.enter_context(
+            running_valkey(aof=bool(aof), fsync="always" if aof == "always" else "everysec")
+        )
         simulator = parts.enter_context(running_simulator(*simulator_args))
         stack = Stack(folder, valkey, simulator, env)
         stack.part_env = part_env or {}

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import redis
 from support.waiting import wait_for
@@ -25,13 +26,15 @@ from api.up.guard import Guard
 from api.up.janitor import Group, born
 from api.up.valkey import Instance, answers, config_text, find_server, free_port
 
+Fsync = Literal["everysec", "always"]
+
 
 class Valkey:
     """One server process. `url` stays the same over `kill()` and `restart()`; so do the data, given `aof`."""
 
-    def __init__(self, folder: Path, *, aof: bool, maxmemory: int, always: bool = False) -> None:
+    def __init__(self, folder: Path, *, aof: bool, maxmemory: int, fsync: Fsync = "everysec") -> None:
         self.folder = folder
-        self._more = "appendfsync always\n" if always else ""
+        self._more = f"appendfsync {fsync}\n"
         self._data = folder / "data"
         self._data.mkdir(exist_ok=True)
         self._instance = Instance(self._data, free_port(), "pass-of-a-test", maxmemory, aof)
@@ -124,16 +127,16 @@ class Valkey:
 def running_valkey(
     *,
     aof: bool = False,
-    always: bool = False,
+    fsync: Fsync = "everysec",
     maxmemory: int = 512 * 1024 * 1024,
     folder: Path | None = None,
 ) -> Iterator[Valkey]:
-    """A started server. Without `aof` a restart begins empty; `always`: nothing is answered before it is on the disk.
+    """A started server. Without `aof` a restart begins empty; with `fsync="always"` nothing is answered before it is on the disk.
 
     `maxmemory` in bytes, noeviction.
     """
     home = Path(tempfile.mkdtemp(prefix="valkey-")) if folder is None else folder
-    server = Valkey(home, aof=aof, maxmemory=maxmemory, always=always)
+    server = Valkey(home, aof=aof, maxmemory=maxmemory, fsync=fsync)
     try:
         server.start()
         yield server

@@ -26,7 +26,7 @@ def request(*keys: bytes, path: str = "/v1/batches", **headers: str) -> Request:
 
 def test_a_request_need_not_have_a_key() -> None:
     assert idempotency.name_of(request()) is None
-    assert idempotency.once_of(request(), "me", b"{}") is None
+    assert idempotency.once_of(request(), "me", b"{}", 86_400) is None
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255))
@@ -65,12 +65,12 @@ def test_path_and_content_make_the_request() -> None:
 
 
 def test_without_a_key_only_what_an_sdk_repeats_is_known_again() -> None:
-    first = idempotency.once_or_repeated(request(x_stainless_retry_count="0"), "me", b"{}")
-    again = idempotency.once_or_repeated(request(x_stainless_retry_count="2"), "me", b"{}")
-    plain = idempotency.once_or_repeated(request(), "me", b"{}")
+    first = idempotency.once_or_repeated(request(x_stainless_retry_count="0"), "me", b"{}", 86_400)
+    again = idempotency.once_or_repeated(request(x_stainless_retry_count="2"), "me", b"{}", 86_400)
+    plain = idempotency.once_or_repeated(request(), "me", b"{}", 86_400)
     assert (first.anew, plain.anew, again.anew) == (True, True, False)
     assert first.name == again.name == plain.name
-    keyed = idempotency.once_or_repeated(request(b"key", x_stainless_retry_count="2"), "me", b"{}")
+    keyed = idempotency.once_or_repeated(request(b"key", x_stainless_retry_count="2"), "me", b"{}", 86_400)
     assert (keyed.anew, keyed.keep_s) == (False, 86_400)
     assert keyed.name != first.name
 

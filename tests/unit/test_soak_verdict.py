@@ -61,7 +61,9 @@ def test_mailboxes_of_the_killed_may_stay_and_no_more() -> None:
 
 def _samples(*, mib_an_hour: float, descriptors_an_hour: int = 0) -> list[Sample]:
     return [
-        Sample(float(t), int((80 + mib_an_hour * t / 3600) * MIB), 40 + descriptors_an_hour * t // 3600, 3)
+        Sample(
+            float(t), int((80 + mib_an_hour * t / 3600) * MIB), 40 + descriptors_an_hour * t // 3600, 30, 3
+        )
         for t in range(0, 7200, 5)
     ]
 
@@ -83,3 +85,9 @@ def test_a_process_that_is_flat_passes_and_descriptors_that_grow_do_not() -> Non
     )
     assert len(found) == 1
     assert found[0].startswith("api: descriptors grew from")
+
+
+def test_pools_may_keep_their_sockets_and_no_more() -> None:
+    few, many, crowd = (Sample(0.0, 1, 20, n, 3) for n in (10, 150, 161))
+    assert verdict.at_rest({"worker": few}, {"worker": many})[1] == []
+    assert len(verdict.at_rest({"worker": few}, {"worker": crowd})[1]) == 1
