@@ -16,6 +16,7 @@ from api.keyring import load_keyring
 from api.metrics import Metrics
 from api.parts import Parts
 from api.presence import Presence
+from api.replicas import Replicas
 from api.routes import batches, completions, files, health, jobs, metrics, models, providers, quota, workers
 from shared.broker import make_sender, process_id
 from shared.config import LOOPBACK, Settings
@@ -28,6 +29,7 @@ from shared.redis_gate import RedisGate
 from shared.redis_idempotency import RedisIdempotency
 from shared.redis_ledger import RedisLedger
 from shared.redis_lone import RedisLone
+from shared.redis_replicas import RedisReplicas
 from shared.redis_replies import RedisReplies
 from shared.redis_room import room_reader
 from shared.redis_roster import RedisRoster
@@ -70,6 +72,7 @@ def make_parts(settings: Settings) -> Parts:
         idempotency=RedisIdempotency(client, prefix),
         desk=desk,
         crew=crew,
+        replicas=Replicas(_replicas(settings)),
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=tick),
         fleet=fleet,
         watch=FleetWatch(fleet),
@@ -77,6 +80,14 @@ def make_parts(settings: Settings) -> Parts:
         housekeeper=Housekeeper(stores, hints, settings, lambda: fleet.current, name, room),
         version=importlib.metadata.version("llm-edge-agent"),
     )
+
+
+def _replicas(settings: Settings) -> RedisReplicas | None:
+    count, within_s = settings.wait_replicas, settings.wait_replicas_s
+    if not count:
+        return None
+    client = connect(settings.redis, role="api", max_connections=2, patience_s=within_s)
+    return RedisReplicas(client, settings.key_prefix, replicas=count, within_s=within_s)
 
 
 class _App(FastAPI):
@@ -102,10 +113,12 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
             parts.watch.start()
             parts.housekeeper.start()
             parts.desk.start()
+            parts.replicas.start()
             parts.replies.start()
             yield
             parts.replies.stop()
             parts.presence.leave()
+            parts.replicas.stop()
             parts.desk.stop()
             parts.housekeeper.stop()
             parts.watch.stop()

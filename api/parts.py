@@ -10,6 +10,7 @@ from api.desk import Desk
 from api.keyring import Keyring
 from api.metrics import Metrics
 from api.presence import Presence
+from api.replicas import Replicas
 from shared.catalogue import Catalogue
 from shared.config import Settings
 from shared.files import Files
@@ -36,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     idempotency: Idempotency
     desk: Desk
     crew: Crew
+    replicas: Replicas
     replies: RedisReplies
     fleet: FleetFile
     watch: FleetWatch

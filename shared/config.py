@@ -58,6 +58,9 @@ class Settings(RedisSettings):
     )
 
     idempotency_s: Annotated[int, Field(ge=60, le=7 * 86400)] = Field(86400, alias="LLM_EDGE_IDEMPOTENCY_S")
+    # what a failover of Redis may lose
+    wait_replicas: Annotated[int, Field(ge=0, le=10)] = Field(0, alias="LLM_EDGE_WAIT_REPLICAS")
+    wait_replicas_s: Annotated[float, Field(gt=0, le=60)] = Field(0.4, alias="LLM_EDGE_WAIT_REPLICAS_S")
 
     # what is said
     environment: str = Field("development", alias="ENVIRONMENT")

@@ -27,6 +27,8 @@ _LEDGER = (
     " zrangebyscore zrem zrevrangebylex"
 )
 """What shared/redis_*.py ask without a script, all of it within the prefix."""
+_REPLICAS = "wait"
+"""Under LLM_EDGE_WAIT_REPLICAS."""
 _REPLIES = "subscribe unsubscribe"
 """The API hears how lone jobs ended. That they are told, by PUBLISH, is the scripts' affair."""
 _PRODUCER = "llen lpush multi exec publish sadd smembers"
@@ -55,7 +57,7 @@ def acl_lines(*, prefix: str, db: int, passwords: Mapping[str, str]) -> list[str
         passwords[API_USER],
         keys=[ours, *queues, f"_kombu.binding.{EXCHANGE}", f"_kombu.binding_permanent.{EXCHANGE}"],
         channels=[ours, events],  # no pidbox: it cannot command workers
-        commands=[_CONNECTION, _SCRIPTS, _LEDGER, _REPLIES, _PRODUCER],
+        commands=[_CONNECTION, _SCRIPTS, _LEDGER, _REPLICAS, _REPLIES, _PRODUCER],
     )
     mailboxes = [f"*.celery.pidbox{tail}" for tail in ("", _PRIORITIES)]
     worker = _user(

@@ -61,17 +61,20 @@ _blocking: _Pool = redis.BlockingConnectionPool
 _behind_sentinels: _Pool = _SentinelPool
 
 
-def connect(server: RedisServer, *, role: Role, max_connections: int = 64) -> "redis.Redis":
+def connect(
+    server: RedisServer, *, role: Role, max_connections: int = 64, patience_s: float = 0.0
+) -> "redis.Redis":
     """A client that never repeats a command by itself (a repeated script would count twice).
 
-    The API's gives up within half a second, so that its callers hear 503 within one.
+    The API's gives up within half a second, so that its callers hear 503 within one. `patience_s` is listened longer: for
+    commands that wait in the server.
     """
     options: dict[str, Any] = {
         "max_connections": max_connections,
         "timeout": _POOL_WAIT_S[role],
         "db": server.db,
         "socket_connect_timeout": CONNECT_S[role],
-        "socket_timeout": SOCKET_S[role],
+        "socket_timeout": SOCKET_S[role] + patience_s,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": never(),
         **login(server.credentials),

@@ -17,6 +17,7 @@ from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnava
 from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, WorkerRecord, as_created
+from shared.keys import Keys
 from shared.routing_asked import wrong
 from shared.spending import nanos_up
 
@@ -47,6 +48,7 @@ async def create_batch(request: Request, response: Response, parts: FromApp, cal
     batch, again = await anyio.to_thread.run_sync(_create_once, body, once, parts)
     if again:
         response.headers.update(idempotency.REPLAYED)
+    await parts.replicas.confirm(Keys(parts.settings.key_prefix).batch(batch.spec.id), batch.spec.id)
     return BatchObject.of(as_created(batch))
 
 

@@ -23,6 +23,7 @@ from shared.errors import NotFoundError, RequestError, StoreUnavailableError, To
 from shared.idempotency import Once, gone
 from shared.ids import new_job_id
 from shared.jobs import Fault, Waiting
+from shared.keys import Keys
 from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
 from shared.offer import CatalogueOffer
@@ -134,11 +135,11 @@ async def _hand_in(job: NewJob, asked: _Asked, request: Request, parts: Parts) -
         earlier is not None
         and (before := await anyio.to_thread.run_sync(parts.lone.get, earlier)) is not None
     ):
-        return _accepted(before.spec, before.created_at)
+        return await _accepted(before.spec, before.created_at, parts)
     taken = await parts.desk.submit(job)
     if taken.id != job.spec.id:
         return await _again(taken.id, asked, request, parts)
-    return _accepted(job.spec, taken.at or (await _found(taken.id, parts)).created_at)
+    return await _accepted(job.spec, taken.at or (await _found(taken.id, parts)).created_at, parts)
 
 
 async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> Response:
@@ -161,7 +162,7 @@ async def _again(job_id: str, asked: _Asked, request: Request, parts: Parts) -> 
             response = _response(await _outcome(job_id, ended, asked, request, parts))
     else:
         job = await _found(job_id, parts)
-        response = _accepted(job.spec, job.created_at)
+        response = await _accepted(job.spec, job.created_at, parts)
     response.headers.update(idempotency.REPLAYED)
     return response
 
@@ -344,8 +345,9 @@ def _response(found: Answer | None) -> Response:
     return Response(found.body, found.status, found.headers, "application/json")
 
 
-def _accepted(spec: LoneSpec, at: float) -> Response:
+async def _accepted(spec: LoneSpec, at: float, parts: Parts) -> Response:
     """The job as it was when it was taken in."""
+    await parts.replicas.confirm(Keys(parts.settings.key_prefix).job(spec.id), spec.id)
     job = LoneJob(spec=spec, status=JobStatus.QUEUED, created_at=at, expires_at=at + spec.window_s)
     headers = {"location": f"/v1/jobs/{spec.id}", "preference-applied": "respond-async"}
     return Response(JobObject.of(job).model_dump_json(), 202, headers, "application/json")

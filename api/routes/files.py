@@ -18,6 +18,7 @@ from shared.errors import NotFoundError, RequestError
 from shared.files import CHUNK_BYTES, FileRecord
 from shared.idempotency import Once, earlier, gone
 from shared.ids import is_id, new_file_id
+from shared.keys import Keys
 
 MAX_PAGE = 10_000
 
@@ -54,10 +55,11 @@ async def create_file(request: Request, response: Response, parts: FromApp, call
         intake = Intake(parts.files, parts.room, file_id, max_bytes=parts.settings.max_file_bytes)
         uploaded = await receive(request, intake)
         record = await anyio.to_thread.run_sync(_publish, file_id, uploaded, caller.owner, None, parts)
-        return FileObject.of(record)
-    record, again = await _create_once(request, caller.owner, name, parts)
-    if again:
-        response.headers.update(idempotency.REPLAYED)
+    else:
+        record, again = await _create_once(request, caller.owner, name, parts)
+        if again:
+            response.headers.update(idempotency.REPLAYED)
+    await parts.replicas.confirm(Keys(parts.settings.key_prefix).file(record.id), record.id)
     return FileObject.of(record)
 
 
