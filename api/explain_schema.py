@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -48,6 +48,13 @@ class WaitingObject(BaseModel):
             until=math.ceil(waiting.until),
             jobs=waiting.jobs,
         )
+
+
+class Stopped(NamedTuple):
+    """Why no job at all begins now; without a `message`, the reason's own words."""
+
+    reason: Reason
+    message: str = ""
 
 
 class LineObject(BaseModel):
@@ -112,8 +119,11 @@ class Explanation(BaseModel):
         progress: Progress,
         workers: Sequence[WorkerRecord],
         job: LineObject | None = None,
+        *,
+        stopped: Stopped | None = None,
     ) -> "Explanation":
-        waiting = waiting_of(batch, progress, workers)
+        """`stopped`: why nothing at all begins now."""
+        waiting = waiting_of(batch, progress, workers, stopped)
         return cls(
             id=batch.spec.id,
             status=batch.status.value,
@@ -130,25 +140,31 @@ class Explanation(BaseModel):
         )
 
 
-def waiting_of(batch: Batch, progress: Progress, workers: Sequence[WorkerRecord]) -> list[WaitingObject]:
-    """What is queued waits too, where none of the workers alive can take it."""
-    unread = batch.v > max((worker.reads for worker in workers), default=0)
-    if not unread:
+def waiting_of(
+    batch: Batch, progress: Progress, workers: Sequence[WorkerRecord], stopped: Stopped | None = None
+) -> list[WaitingObject]:
+    """What is queued waits too, where nothing begins, or none of the workers alive can take it."""
+    if stopped is not None:
+        jobs = progress.queued + progress.running
+        found = [WaitingObject.of(w) for w in progress.waiting]
+        return [*found, _nobody(stopped, jobs)] if jobs else found
+    if batch.v <= max((worker.reads for worker in workers), default=0):
         return [WaitingObject.of(w) for w in progress.waiting]
     reason = Reason.NEWER if workers else Reason.NO_WORKER
     left = [w for w in progress.waiting if w.reason == reason]
     found = [WaitingObject.of(w) for w in progress.waiting if w.reason != reason]
     if jobs := progress.queued + sum(w.jobs for w in left):
-        nobody = WaitingObject(
-            reason=reason,
-            provider=None,
-            message=in_words(reason, ""),
-            since=int(min(w.since for w in left)) if left else None,
-            until=None,
-            jobs=jobs,
-        )
-        found.append(nobody)
+        since = int(min(w.since for w in left)) if left else None
+        found.append(_nobody(Stopped(reason), jobs, since))
     return found
+
+
+def _nobody(stopped: Stopped, jobs: int, since: int | None = None) -> WaitingObject:
+    """Jobs that no provider keeps waiting."""
+    message = stopped.message or in_words(stopped.reason, "")
+    return WaitingObject(
+        reason=stopped.reason, provider=None, message=message, since=since, until=None, jobs=jobs
+    )
 
 
 def _summary(batch: Batch, progress: Progress, waiting: list[WaitingObject]) -> str:

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     MAX_COST = "max_cost_reached"
     COST_NOT_BOUNDED = "cost_not_bounded"
     STORE_AWAY = "store_away"
+    STORE_FULL = "store_full"
     NO_WORKER = "no_worker_alive"
     WORKER_SILENT = "worker_silent"
     NEWER = "newer_version"
@@ -54,6 +55,7 @@ _WORDS = {
     Reason.MAX_COST: "what the batch may cost is spent: a call to {} could exceed its max_cost",
     Reason.COST_NOT_BOUNDED: "what may be spent is limited, and no provider has a price and a bound for this request",
     Reason.STORE_AWAY: "Redis is away",
+    Reason.STORE_FULL: "Redis is full: no call begins before there is room",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
     Reason.WORKER_SILENT: "the worker that has them is not heard of; they go on elsewhere when its lease ends",
     Reason.NEWER: "made by a newer release, and no worker of that release has taken them",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import idempotency
 from api.caller import CallerOf
-from api.explain_schema import Explanation, LineObject, waiting_of
+from api.explain_schema import Explanation, LineObject, Stopped, waiting_of
 from api.parts import FromApp, Parts
 from api.query import limit_of, whole
 from api.routes.files import find as find_file
@@ -18,6 +18,7 @@ from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
 from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, WorkerRecord, as_created
 from shared.keys import Keys
+from shared.reasons import Reason
 from shared.routing_asked import wrong
 from shared.spending import nanos_up
 
@@ -177,7 +178,17 @@ def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf, line: str | N
     """
     batch = _find(parts, batch_id, caller.owner)
     progress, workers = _progress(parts, batch)
-    return Explanation.of(batch, progress, workers, None if line is None else _job(parts, batch, line))
+    job = None if line is None else _job(parts, batch, line)
+    return Explanation.of(batch, progress, workers, job, stopped=_stopped(parts))
+
+
+def _stopped(parts: Parts) -> Stopped | None:
+    """Why Redis, which does answer, lets nothing begin; workers that it keeps from reporting are not to be taken for dead."""
+    try:
+        parts.ledger.ping()
+        return None if parts.room.now().calls else Stopped(Reason.STORE_FULL)
+    except StoreUnavailableError as exc:
+        return Stopped(Reason.STORE_AWAY, exc.message.rstrip("."))
 
 
 def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
