@@ -1,7 +1,5 @@
 """A replica of a stack's Valkey, whose link can be cut."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,12 +28,12 @@ class Replica:
         try:
             yield
         finally:
-            os.kill(self._process.process.pid, signal.SIGCONT)
+            self._process.go_on()
 
 
 def stop_listening(replica: Process, master: "redis.Redis") -> None:
     """What the master writes from now on does not even lie in the replica's socket. Closes `master`."""
-    os.kill(replica.process.pid, signal.SIGSTOP)
+    replica.halt()
     with master:
         master.execute_command("CLIENT", "KILL", "TYPE", "replica")  # type: ignore[no-untyped-call]
 

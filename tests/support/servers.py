@@ -1,6 +1,7 @@
 """Redis or Valkey servers with a configuration of the test's own: ACL users, TLS, replicas, sentinels."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,13 @@ class Process:
 
     def log(self) -> str:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")[-3000:]
+
+    def halt(self) -> None:
+        """SIGSTOP: connected, but silent, until it may `go_on`."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """kill -9."""
