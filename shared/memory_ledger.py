@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shared import ledger as contract
+from shared.errors import NewerRecordError
 from shared.jobs import (
     DONE,
     FAILED,
@@ -26,7 +27,6 @@ from shared.jobs import (
     Waiting,
     WorkerRecord,
 )
-from shared.errors import NewerRecordError
 from shared.ledger import Held
 from shared.memory_batch import BatchState, Shard, booked, history_after, note_served, tries_of
 from shared.memory_batches import MemoryBatches

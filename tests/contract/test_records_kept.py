@@ -70,7 +70,7 @@ class Fields:
 
 
 def _kind(parts: list[str]) -> str | None:
-    if parts[0] == "b" and len(parts) == 2:  # noqa: PLR2004
+    if parts[0] == "b" and len(parts) == 2:
         return "b:ID"
     if parts[0] == "b" and parts[2] == "s":
         return "b:ID:s:N"

@@ -29,12 +29,12 @@ def encoded(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_the_form_of_a_record_is_its_golden_file(name: str, renew: bool) -> None:  # noqa: FBT001
+def test_the_form_of_a_record_is_its_golden_file(name: str, renew: bool) -> None:
     form = msgspec.json.schema(RECORDS[name].type)
     golden.check(name, form, renew=renew, test=TEST, example=encoded(name))
 
 
-def test_the_keys_are_those_of_the_golden_file(renew: bool) -> None:  # noqa: FBT001
+def test_the_keys_are_those_of_the_golden_file(renew: bool) -> None:
     assert len(table()) > 30
     golden.check("keys", table(), renew=renew, test=TEST)
 
