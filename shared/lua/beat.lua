@@ -1,7 +1,10 @@
 #!lua flags=allow-oom
 -- {id, record, capacity, reads, timeout_s}; without a record the worker says goodbye
-local t = now()
+-- The fleet's capacity is added up only where it has changed: else hundreds of workers would each add up hundreds, all the time.
+local t, changed = now(), true
 if A.record then
+  local before = call('HGET', P .. 'workers', A.id)
+  changed = not before or tonumber(string.match(before, '^%d+')) ~= A.capacity
   call('HSET', P .. 'workers', A.id, A.capacity .. ' ' .. A.record)
   call('ZADD', P .. 'alive', stamp(t), A.id)
   call('ZADD', P .. 'reads', A.reads, A.id)
@@ -10,6 +13,5 @@ else
   call('ZREM', P .. 'alive', A.id)
   call('ZREM', P .. 'reads', A.id)
 end
-prune_workers(t, A.timeout_s)
-sum_capacity()
+if prune_workers(t, A.timeout_s) > 0 or changed then sum_capacity() end
 return 1
