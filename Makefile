@@ -11,7 +11,7 @@ PARALLEL ?= 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit check format verify bench faults soak lock clean
+.PHONY: help setup run test test-unit check format verify bench scaling faults soak lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ soak: $(VENV)/.dev  ## hours of load and random faults: make soak [DURATION=1h] 
 
 bench: $(VENV)/.dev  ## our speeds beside other task queues': make bench [ONLY=batch,lone] [SCALE=0.1] [PAGE=1] [JSON=file]
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(PAGE),--page) $(if $(JSON),--json $(JSON))
+
+scaling: $(VENV)/.dev  ## what millions of jobs and hundreds of workers cost one Redis: make scaling [JOBS=5000000] [WORKERS=200] [ONLY=life,crowd] [PAGE=1]
+	@$(BIN)/python -m tests.scaling $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ONLY),--only $(ONLY)) $(if $(PAGE),--page) $(if $(JSON),--json $(JSON))
 
 lock: $(VENV)/.dev  ## resolve the lock files anew
 	@$(PIP) install uv

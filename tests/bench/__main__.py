@@ -4,15 +4,10 @@ Absolute figures are the machine's; the ratios are what counts. `python -m tests
 """
 
 import argparse
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -29,13 +24,11 @@ from bench import (
     scaling,
     throughput,
 )
+from bench.machine import LOOK_S, context, taken
 from bench.report import Finding, markdown, put, show, write_json
 from bench.section import Size
 from bench.tools import ROOT, ensure_tools
 from rich.console import Console
-
-LOOK_S = 2.0
-"""How long the machine is looked at before each section: on a busy one figures mean little."""
 
 PAGE = ROOT / "ops" / "docs" / "performance.md"
 
@@ -62,7 +55,7 @@ def main() -> None:
         raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
     if NEED_TOOLS.intersection(names):
         ensure_tools()
-    console, size, context = Console(), Size(asked.scale), _context(asked.scale)
+    console, size, machine = Console(), Size(asked.scale), context(asked.scale)
     findings: dict[str, Finding] = {}
     for name in names:
         busy = psutil.cpu_percent(LOOK_S)
@@ -74,10 +67,10 @@ def main() -> None:
             style="dim",
         )
         if asked.page:
-            text = markdown(finding, _taken(context, busy), f"make bench ONLY={name}")
+            text = markdown(finding, taken(machine, busy), f"make bench ONLY={name}")
             PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
         if asked.json:
-            write_json(asked.json, context, findings)
+            write_json(asked.json, machine, findings)
 
 
 def _asked() -> argparse.Namespace:
@@ -89,35 +82,6 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON as well")
     parser.add_argument("--page", action="store_true", help=f"write the tables into {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
-
-
-def _context(scale: float) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return {
-        "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "commit": commit.stdout.strip() or "unknown",
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "cpu": _cpu(),
-        "scale": scale,
-    }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    found = next((line for line in lines if line.startswith("model name")), "")
-    return found.partition(":")[2].strip() or platform.processor() or platform.machine()
-
-
-def _taken(context: dict[str, Any], busy: float) -> str:
-    shortened = "" if context["scale"] == 1 else f", **shortened to {context['scale']:g}**"
-    return (
-        f"{context['at']} at {context['commit']}, Python {context['python']}, {context['cores']} cores of"
-        f" {context['cpu']}, {busy:.0f} % busy before{shortened}"
-    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,9 +40,14 @@ _GROUP = 128
 
 def texts(size: int) -> Iterator[str]:
     """Pieces of that many characters of one text, for ever."""
-    whole = "\n\n".join(function.prompt for function in functions())
+    whole = _whole()
     for at in itertools.cycle(range(0, len(whole) - size, size)):
         yield whole[at : at + size]
+
+
+@cache
+def _whole() -> str:
+    return "\n\n".join(function.prompt for function in functions())
 
 
 class Meter:
