@@ -37,7 +37,7 @@ def main() -> None:
     if unknown := names - set(SECTIONS):
         raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
     if "full" in names and asked.only:
-        names |= {"life", "queued", "lone", "crowd"}
+        names |= {"life", "queued", "lone", "crowd", "real"}
     teller = Teller(asked)
     with scene() as made:
         filler = Filler(made)

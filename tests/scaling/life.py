@@ -55,7 +55,11 @@ def run(scene: Scene, filler: Filler, jobs: int, workers: int) -> Finding:
                 f" gate, {TOGETHER} outcomes a finish. `commands` are those that scripts run inside Redis and those sent without one."
             )
         ],
-        figures={"cpu_us": sum_.cpu_us, "phases": {name: phases.per_job(name).cpu_us for name in ORDER}},
+        figures={
+            "cpu_us": sum_.cpu_us,
+            "bytes": sum_.bytes_in + sum_.bytes_out,
+            "phases": {name: phases.per_job(name).cpu_us for name in ORDER},
+        },
     )
 
 
