@@ -60,13 +60,15 @@ class Stopped(NamedTuple):
 class LineObject(BaseModel):
     """One job of a running batch: how it stands, and the calls so far that brought no answer (the latest twenty).
 
-    `attempts` are those that were charged, since its attempts began anew; `parked` is how often it has waited after a call.
+    `attempts` are those that were charged, since its attempts began anew; `parked` is how often it has waited after a call;
+    `recoveries`, how often its worker has died while it had it.
     """
 
     line: int
     status: Literal["open", "completed", "failed", "expired", "cancelled"]
     attempts: int
     parked: int
+    recoveries: int
     tries: list[JobTry]
 
     @classmethod
@@ -77,6 +79,7 @@ class LineObject(BaseModel):
             status=_STATUS[job.state],
             attempts=history.attempts,
             parked=history.parked,
+            recoveries=history.recoveries,
             tries=[JobTry.of(call) for call in history.tries],
         )
 

@@ -24,7 +24,8 @@ EdgeError
     ├── KeyRefusedError          401, 402, quota or spend limit: this provider cannot serve, another may; never charged
     ├── ModelRefusedError        403, 404 about the model: this provider does not serve it to us, another may; never charged
     ├── NotServedError           any other 404: not there for this job, another may; says nothing of the model; never charged
-    └── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
+    ├── RequestRefusedError      400, 413, 422 and the rest: final, whoever is asked
+    └── WorkerKilledError        its workers died of it, as far as can be told: final, nobody is asked any more
 """
 
 from typing import Any, ClassVar
@@ -253,4 +254,12 @@ class RequestRefusedError(ProviderError):
     status = 400
     type = "invalid_request_error"
     default_code = "request_refused"
+    elsewhere = False
+
+
+class WorkerKilledError(ProviderError):
+    """The job's workers died while they ran it, again and again, with no other suspect there (`shared.suspects`)."""
+
+    type = "server_error"
+    default_code = "worker_killed"
     elsewhere = False

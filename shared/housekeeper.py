@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -13,7 +13,7 @@ from shared.config import Settings
 from shared.errors import StoreUnavailableError
 from shared.files import Files
 from shared.finalize import finalize, roll_up
-from shared.jobs import Chore
+from shared.jobs import Chore, Suspect
 from shared.ledger import Ledger
 from shared.logs import get_logger
 from shared.lone import LONE, LoneJobs
@@ -25,6 +25,7 @@ MOST = 100
 """Shards looked at, or hinted at, in one round."""
 
 _LEAD_TICKS = 4  # a leader that misses this many ticks is replaced
+_NAMED = 10  # suspects in one line of the log
 _AWAY_S = 1.0  # between tries while Redis is away
 
 _log = get_logger(__name__)
@@ -111,6 +112,7 @@ class Housekeeper:
         if self._ledger.lead(self._holder, self._settings.tick_s * _LEAD_TICKS + 1.0):
             self._reap_lone()
             reaped = self._ledger.reap(most=MOST)
+            _tell(reaped.suspects)
             if reaped.any:
                 _log.info(
                     "reaped",
@@ -132,6 +134,7 @@ class Housekeeper:
     def _reap_lone(self) -> None:
         while not self._stopping.is_set():
             reaped = self._lone.reap(most=MOST)
+            _tell(reaped.suspects)
             if reaped.recovered or reaped.expired:
                 _log.info("reaped_lone", recovered=reaped.recovered, expired=reaped.expired)
             if not reaped.left:
@@ -201,3 +204,12 @@ class Housekeeper:
                 next_round = time.monotonic() + _AWAY_S
             self._nudged.wait(max(0.0, next_round - time.monotonic()))
             self._nudged.clear()
+
+
+def _tell(suspects: Sequence[Suspect]) -> None:
+    """Those that ran alone by themselves, of the others the first few and how many."""
+    alone = [suspect for suspect in suspects if suspect.alone]
+    for suspect in alone:
+        _log.warning("suspect", job=suspect.job, recoveries=suspect.recoveries, alone=suspect.alone)
+    if others := [suspect.job for suspect in suspects if not suspect.alone]:
+        _log.warning("suspects", count=len(others), jobs=others[:_NAMED])

@@ -166,6 +166,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked.
 
     `faults` are the calls that spoke against their provider, charged or not. Both counts begin anew after an outage.
+    `recoveries`: how often its worker died while it had the job; `alone`: those where no other suspect was there (shared/suspects.py).
     """
 
     attempts: int = 0
@@ -174,6 +175,16 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     tried: tuple[str, ...] = ()
     parked: int = 0
     tries: tuple[Try, ...] = ()
+    recoveries: int = 0
+    alone: int = 0
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """A job that the death of its worker has made, or kept, a suspect: its id, and what its history says now."""
+
+    job: str
+    recoveries: int
+    alone: int
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
@@ -389,6 +400,7 @@ class Reaped(msgspec.Struct, frozen=True, kw_only=True):
     woken: int = 0
     expired: int = 0
     workers_lost: int = 0
+    suspects: tuple[Suspect, ...] = ()
 
     @property
     def any(self) -> bool:

@@ -17,6 +17,9 @@ class Keys:
     | bs:OWNER | zset | the owner's batches, by id |
     | active | list | batches with jobs not yet cut into shards, in turn |
     | ready | list | shards waiting to be hinted at |
+    | suspects | zset | shards and lone jobs whose workers died (shared/suspects.py), by the time from which on they may run |
+    | lane | string | the one of them that is out, or was the last |
+    | left:WORKER | string | it has said goodbye: its jobs are not blamed for its end; for an hour |
     | hints, leases, later | zset | shards by the time at which the reaper must look at them |
     | load | int | jobs in hinted and leased shards |
     | capacity | int | jobs the workers alive want at once |
@@ -115,6 +118,10 @@ class Keys:
     @property
     def hinted(self) -> str:
         return f"{self.prefix}:lone:hinted"
+
+    @property
+    def suspects(self) -> str:
+        return f"{self.prefix}:suspects"
 
     @property
     def workers(self) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from shared.idempotency import Once
-from shared.jobs import Claim, Finished, History, Outcome, Split, Waiting
+from shared.jobs import Claim, Finished, History, Outcome, Split, Suspect, Waiting
 from shared.ledger import Held
 from shared.versions import VERSION
 
@@ -125,6 +125,7 @@ class LoneReaped(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     removed: int = 0
     left: bool = False
+    suspects: tuple[Suspect, ...] = ()
 
 
 class LoneJobs(Protocol):

@@ -36,6 +36,7 @@ class Shard:
     provider: str = ""
     parked_since: float | None = None
     until: float = 0.0
+    lane: bool = False  # its jobs are suspects
 
 
 @dataclass
@@ -90,7 +91,8 @@ def history_after(
         attempts, faults, since = 0, 0, claimed_at
     if since == 0.0 and (attempts > 0 or faults > 0):
         since = claimed_at
-    return History(
+    return msgspec.structs.replace(
+        history,
         attempts=attempts,
         faults=faults,
         since=since,

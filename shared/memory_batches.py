@@ -27,6 +27,7 @@ from shared.jobs import (
 )
 from shared.memory_batch import BatchState
 from shared.memory_idempotency import MemoryIdempotency
+from shared.memory_lane import MemoryLane
 from shared.versions import LOOK_AGAIN_S, VERSION
 
 _EARLY_S = 0.005
@@ -41,7 +42,9 @@ class MemoryBatches:
         clock: Clock,
         keys: MemoryIdempotency | None = None,
         served: dict[str, float] | None = None,
+        lane: MemoryLane | None = None,
     ) -> None:
+        self._lane = lane or MemoryLane(clock)
         self._now: Callable[[], float] = clock.now
         self._keys = keys or MemoryIdempotency(clock)
         self._batches: dict[str, BatchState] = {}

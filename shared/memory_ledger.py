@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from shared import ledger as contract
+from shared.clock import Clock
 from shared.errors import NewerRecordError
+from shared.ids import job_id
 from shared.jobs import (
     DONE,
     FAILED,
@@ -23,6 +25,7 @@ from shared.jobs import (
     Reaped,
     Slip,
     Split,
+    Suspect,
     Tally,
     Waiting,
     WorkerRecord,
@@ -30,7 +33,10 @@ from shared.jobs import (
 from shared.ledger import Held
 from shared.memory_batch import BatchState, Shard, booked, history_after, note_served, tries_of
 from shared.memory_batches import MemoryBatches
+from shared.memory_idempotency import MemoryIdempotency
+from shared.memory_lane import MemoryLane
 from shared.reasons import Reason
+from shared.suspects import GROUP, SINGLE_FROM, after_death, is_suspect, pause_s
 from shared.versions import LOOK_AGAIN_S, VERSION
 
 _EARLY_S = 0.005
@@ -40,14 +46,27 @@ _PLACE = struct.Struct(">II")
 class MemoryLedger(MemoryBatches):
     """The contract: `shared.ledger.Ledger`. One thread at a time."""
 
+    def __init__(
+        self,
+        clock: Clock,
+        keys: MemoryIdempotency | None = None,
+        served: dict[str, float] | None = None,
+        lane: MemoryLane | None = None,
+    ) -> None:
+        super().__init__(clock, keys, served, lane)
+        self._lane.join(self)
+
     # the fleet
 
     def beat(self, worker: WorkerRecord) -> None:
         self._workers[worker.id] = (worker, self._now())
+        self._lane.heard[worker.id] = self._now()
         self._prune()
 
     def retire(self, worker_id: str) -> None:
         self._workers.pop(worker_id, None)
+        self._lane.heard.pop(worker_id, None)
+        self._lane.left.add(worker_id)
         self._prune()
 
     def workers(self) -> list[WorkerRecord]:
@@ -74,6 +93,10 @@ class MemoryLedger(MemoryBatches):
         capacity = sum(record.capacity for record, _ in self._workers.values())
         read = max((record.reads for record, _ in self._workers.values()), default=1)
         refs: list[str] = []
+        suspect = self._lane.next_of(self) if self.load < capacity and most > 0 else None
+        if suspect is not None and (found := self._find(suspect)) is not None:
+            self._lane.take(suspect)
+            self._hint(suspect, found[1], refs)
         while self._ready and self.load < capacity and len(refs) < most:
             ref = self._ready.popleft()
             found = self._find(ref)
@@ -124,19 +147,14 @@ class MemoryLedger(MemoryBatches):
         found = self._find(ref)
         return found if found is not None and found[1].state == "leased" and found[1].token == token else None
 
-    def claim(
-        self,
-        ref: str,
-        *,
-        holder: str,
-        lease_s: float,
-        reads: int = VERSION,
-    ) -> Claim | None:
+    def claim(self, ref: str, *, holder: str, lease_s: float, reads: int = VERSION) -> Claim | None:
         found, now = self._find(ref), self._now()
         if found is None:
             return None
         batch, shard = found
         if shard.state == "leased" or (shard.state == "later" and shard.due > now + _EARLY_S):
+            return None
+        if shard.lane and shard.state != "hinted":
             return None
         jobs = batch.pending(shard.jobs) if batch.claimable else []
         if not jobs:
@@ -184,8 +202,29 @@ class MemoryLedger(MemoryBatches):
             self._make_ready(ref, shard, shard.jobs)
 
     def _make_ready(self, ref: str, shard: Shard, jobs: list[int]) -> None:
-        shard.state, shard.jobs = "ready", jobs
-        self._ready.append(ref)
+        shard.jobs = jobs
+        if shard.lane:
+            self._waits(ref, shard, self._now())
+        else:
+            shard.state = "ready"
+            self._ready.append(ref)
+
+    def _waits(self, ref: str, shard: Shard, due: float) -> None:
+        """A shard of suspects waits for the lane."""
+        shard.lane, shard.state = True, "suspect"
+        shard.reason, shard.provider = Reason.SUSPECT, ""
+        shard.parked_since, shard.until = self._now(), due
+        self._lane.waiting[ref] = due
+
+    def is_out(self, name: str) -> bool:
+        found = self._find(name)
+        if found is None or found[1].state not in {"hinted", "leased"}:
+            return False
+        return found[1].lane and found[1].counted > 0
+
+    def in_lane(self, name: str) -> bool:
+        found = self._find(name)
+        return found is not None and found[1].state == "suspect" and not found[0].closing
 
     def renew(self, held: Sequence[tuple[str, int]], *, lease_s: float) -> list[Held]:
         out: list[Held] = []
@@ -235,6 +274,7 @@ class MemoryLedger(MemoryBatches):
             still = (shard.reason, shard.provider) == (later.reason, later.provider)
             later.parked_since = shard.parked_since if still else self._now()
             later.until = self._now() + split.lasts_s
+        later.lane = split.blocked and shard.lane
         later.state, later.due = "later", self._now() + split.delay_s
         later.at = later.due + (contract.OVERDUE_S if split.kind == "retry" else 0.0)
         return new
@@ -288,14 +328,15 @@ class MemoryLedger(MemoryBatches):
 
     def _hungry(self) -> bool:
         capacity = sum(record.capacity for record, _ in self._workers.values())
-        return bool(self._active or self._ready) and self.load < capacity
+        waits = self._active or self._ready or self._lane.next() is not None
+        return bool(waits) and self.load < capacity
 
     def progress(self, batch_id: str) -> Progress:
         batch = self._batches.get(batch_id)
         if batch is None or batch.view.status is not BatchStatus.IN_PROGRESS:
             return Progress()
         shards = batch.shards.values()
-        later = [s for s in shards if s.state == "later"]
+        later = [s for s in shards if s.state in {"later", "suspect"}]
         retries = [s for s in later if not s.reason]
         leased = [s for s in shards if s.state == "leased"]
         running = [s for s in leased if self._heard(s) > self._now() - contract.HEARTBEAT_TIMEOUT_S]
@@ -348,13 +389,14 @@ class MemoryLedger(MemoryBatches):
     def reap(self, *, most: int) -> Reaped:
         now = self._now()
         due = {"leased": 0, "hinted": 0, "later": 0}
+        suspects: list[Suspect] = []
         if self._rounds.forbears(now):
             del due["leased"]
         for batch in list(self._batches.values()):
             for ref, shard in list(batch.shards.items()):
                 if shard.state in due and shard.at <= now and due[shard.state] < most:
                     due[shard.state] += 1
-                    self._let_go(ref, batch, shard)
+                    suspects += self._recover(ref, batch, shard)
         expired = 0
         for batch in self._batches.values():
             if batch.deadline <= now:
@@ -371,7 +413,30 @@ class MemoryLedger(MemoryBatches):
             woken=due["later"],
             expired=expired,
             workers_lost=self._prune(),
+            suspects=tuple(suspects),
         )
+
+    def _recover(self, ref: str, batch: BatchState, shard: Shard) -> list[Suspect]:
+        """What its lease, hint or due time ran out for; the suspects that the death of its holder leaves."""
+        jobs = batch.pending(shard.jobs)
+        if shard.state != "leased" or batch.closing or not jobs or not self._lane.died(shard.holder):
+            self._let_go(ref, batch, shard)
+            return []
+        alone = shard.lane and len(jobs) == 1
+        for job in jobs:
+            batch.histories[job] = after_death(batch.histories.get(job, History()), alone=alone)
+        suspects = [job for job in jobs if is_suspect(batch.histories[job])]
+        group = [job for job in suspects if batch.histories[job].recoveries < SINGLE_FROM]
+        single = [[job] for job in suspects if job not in group]
+        for some in [*(group[n : n + GROUP] for n in range(0, len(group), GROUP)), *single]:
+            new, waits = self._new_shard(batch, some)
+            history = batch.histories[some[0]]
+            self._waits(new, waits, self._now() + (pause_s(history) if some in single else 0.0))
+        shard.lane = False
+        shard.jobs = [job for job in jobs if job not in suspects]
+        self._let_go(ref, batch, shard)
+        told = ((job, batch.histories[job]) for job in suspects)
+        return [Suspect(job_id(batch.view.spec.id, job), h.recoveries, h.alone) for job, h in told]
 
     def ping(self) -> None: ...
 

@@ -9,12 +9,14 @@ from shared import ledger, lone
 from shared.clock import Clock
 from shared.errors import KeyReusedError, NewerRecordError
 from shared.forbearance import Rounds
-from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Waiting
+from shared.jobs import Claim, Finished, History, Outcome, Slip, Split, Suspect, Waiting
 from shared.ledger import Held
 from shared.lone import JobStatus, LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
 from shared.memory_batch import history_after, note_served, tries_of
 from shared.memory_idempotency import MemoryIdempotency
+from shared.memory_lane import MemoryLane
 from shared.reasons import Reason
+from shared.suspects import after_death, is_suspect, pause_s
 from shared.versions import LOOK_AGAIN_S, MOST_LEFT, VERSION
 
 _EARLY_S = 0.005
@@ -35,11 +37,14 @@ class _Entry(msgspec.Struct):
     unwanted: bool = False
     parked_for: Waiting | None = None
     v: int = VERSION
+    holder: str = ""
+    lane: bool = False  # it is a suspect
 
 
 class _Taking(msgspec.Struct):
     """One claim in the making; `left`: the versions of what it had to leave."""
 
+    holder: str
     lease_s: float
     reads: int
     slips: list[Slip] = []
@@ -68,7 +73,10 @@ class MemoryLone:
         clock: Clock,
         keys: MemoryIdempotency | None = None,
         served: dict[str, float] | None = None,
+        lane: MemoryLane | None = None,
     ) -> None:
+        self._lane = lane or MemoryLane(clock)
+        self._lane.join(self)
         self._now: Callable[[], float] = clock.now
         self._keys = keys or MemoryIdempotency(clock)
         self._jobs: dict[str, _Entry] = {}
@@ -132,8 +140,26 @@ class MemoryLone:
         return found
 
     def _enqueue(self, job_id: str, *, front: bool = False) -> None:
+        if self._jobs[job_id].lane:
+            self._waits(self._jobs[job_id], self._now())
+            return
         waiting = self._now_list if self._jobs[job_id].callers else self._soon
         waiting.appendleft(job_id) if front else waiting.append(job_id)
+
+    def _waits(self, entry: _Entry, due: float) -> None:
+        """A suspect waits for the lane."""
+        entry.lane, entry.parked_for = True, None
+        waiting = Waiting(reason=Reason.SUSPECT, provider="", since=self._now(), until=due, jobs=1)
+        entry.view = msgspec.structs.replace(entry.view, waiting=waiting)
+        self._lane.waiting[entry.view.spec.id] = due
+
+    def is_out(self, name: str) -> bool:
+        found = self._jobs.get(name)
+        return found is not None and found.lane and found.token is not None
+
+    def in_lane(self, name: str) -> bool:
+        found = self._jobs.get(name)
+        return found is not None and found.lane and found.token is None and not found.view.status.terminal
 
     def get(self, job_id: str) -> LoneJob | None:
         found = self._jobs.get(job_id)
@@ -163,6 +189,7 @@ class MemoryLone:
         entry.look_at = now + (spec.delivered_retention_s if heard else spec.retention_s)
         entry.token = entry.due = None
         self._newer.pop(spec.id, None)
+        entry.lane = False
         same = self._same_as(spec.owner, spec.fingerprint).jobs
         if not line or (heard and len(same) > _SAME_HEARD):
             same.discard(spec.id)
@@ -228,28 +255,21 @@ class MemoryLone:
     # the fleet
 
     def claim(
-        self,
-        *,
-        waited: int,
-        rest: int,
-        holder: str,  # noqa: ARG002  Redis keeps it for people
-        lease_s: float,
-        reads: int = VERSION,
+        self, *, waited: int, rest: int, holder: str, lease_s: float, reads: int = VERSION
     ) -> Claim | None:
         self._hinted = 0.0
         self._tokens += 1
-        taking = _Taking(lease_s, reads)
+        taking = _Taking(holder, lease_s, reads)
         slips = taking.slips
         for job_id in reversed(self._readable(reads)[: lone.MOST]):
             del self._newer[job_id]
             self._enqueue(job_id, front=True)
-        self._drain(self._now_list, waited, taking)
-        before = len(slips)
-        rest = min(rest, lone.MOST - before)
-        for job_id in self._due(self._now() + _EARLY_S)[:rest]:
-            self._jobs[job_id].due = None
-            self._take(job_id, taking)
-        self._drain(self._soon, rest - (len(slips) - before), taking)
+        suspect = self._lane.next_of(self) if waited + rest > 0 else None
+        if suspect is not None:
+            self._lane.take(suspect)
+            self._take(suspect, taking, in_turn=True)
+        else:
+            self._take_up(waited, rest, taking)
         if self._newer:
             self._looked = self._now() + (0.0 if self._readable(reads) else LOOK_AGAIN_S)
         if not slips:
@@ -271,6 +291,16 @@ class MemoryLone:
         """Of the jobs that were left because of their version."""
         return sorted((j for j, v in self._newer.items() if v <= reads), key=lambda j: (self._newer[j], j))
 
+    def _take_up(self, waited: int, rest: int, taking: _Taking) -> None:
+        slips = taking.slips
+        self._drain(self._now_list, waited, taking)
+        before = len(slips)
+        rest = min(rest, lone.MOST - before)
+        for job_id in self._due(self._now() + _EARLY_S)[:rest]:
+            self._jobs[job_id].due = None
+            self._take(job_id, taking)
+        self._drain(self._soon, rest - (len(slips) - before), taking)
+
     def _due(self, until: float) -> list[str]:
         due = [(e.due, j) for j, e in self._jobs.items() if e.due is not None and e.due <= until]
         return [job_id for _, job_id in sorted(due)]
@@ -282,42 +312,45 @@ class MemoryLone:
                 return
             waiting.popleft()
 
-    def _drain(self, waiting: deque[str], room: int, taking: "_Taking") -> None:
+    def _drain(self, waiting: deque[str], room: int, taking: _Taking) -> None:
         until = len(taking.slips) + room
         while waiting and len(taking.slips) < until and len(taking.left) < MOST_LEFT:
             self._take(waiting.popleft(), taking)
 
-    def _take(self, job_id: str, taking: "_Taking") -> None:
+    def _take(self, job_id: str, taking: _Taking, *, in_turn: bool = False) -> None:
         found = self._jobs.get(job_id)
         if found is None or found.view.status.terminal or found.token is not None:
             return
-        now, slips = self._now(), taking.slips
         if found.v > taking.reads:
             self._newer[job_id] = found.v
             taking.left.append(found.v)
-            waiting = Waiting(reason=Reason.NEWER, provider="", since=now, until=0.0, jobs=1)
+            waiting = Waiting(reason=Reason.NEWER, provider="", since=self._now(), until=0.0, jobs=1)
             found.view = msgspec.structs.replace(found.view, waiting=waiting)
-            return
-        found.token, found.lease_until = self._tokens, now + taking.lease_s
+        elif found.lane and not in_turn:
+            self._waits(found, self._now())
+        else:
+            taking.slips.append(self._handed(found, taking))
+
+    def _handed(self, found: _Entry, taking: _Taking) -> Slip:
+        now, index = self._now(), len(taking.slips)
+        found.token, found.lease_until, found.holder = self._tokens, now + taking.lease_s, taking.holder
         found.view = msgspec.structs.replace(
             found.view,
             status=JobStatus.IN_PROGRESS,
             started_at=found.view.started_at or now,
             waiting=None,
         )
-        slips.append(
-            Slip(
-                index=len(slips),
-                offset=0,
-                length=len(found.body),
-                history=found.view.history,
-                id=job_id,
-                owner=found.view.spec.owner,
-                endpoint=found.view.spec.endpoint,
-                body=found.body,
-                waited=bool(found.callers),
-                expires_at=found.view.expires_at,
-            )
+        return Slip(
+            index=index,
+            offset=0,
+            length=len(found.body),
+            history=found.view.history,
+            id=found.view.spec.id,
+            owner=found.view.spec.owner,
+            endpoint=found.view.spec.endpoint,
+            body=found.body,
+            waited=bool(found.callers),
+            expires_at=found.view.expires_at,
         )
 
     def decline(self) -> None:
@@ -326,7 +359,8 @@ class MemoryLone:
     @property
     def _anybody_waits(self) -> bool:
         newer = bool(self._newer) and self._looked <= self._now()
-        return bool(self._now_list or self._soon or newer or self._due(self._now() - lone.OVERDUE_S))
+        waits = self._now_list or self._soon or newer or self._due(self._now() - lone.OVERDUE_S)
+        return bool(waits) or self._lane.next_of(self) is not None
 
     def wants_hint(self) -> bool:
         if self._hinted > self._now() or not self._anybody_waits:
@@ -371,6 +405,7 @@ class MemoryLone:
             after = history_after(before, split, started, tries[job_id]) or History()
             found.view = msgspec.structs.replace(found.view, history=after)
             found.token, found.due = None, self._now() + split.delay_s
+            found.lane = found.lane and split.blocked
             found.parked_for = _waiting(found.parked_for, split, self._now()) if split.reason else None
             found.view = msgspec.structs.replace(found.view, waiting=found.parked_for)
         return lone.LONE if moved else None
@@ -397,11 +432,15 @@ class MemoryLone:
         now = self._now()
         entries = self._jobs.values()
         ran_out = ((e.lease_until, e) for e in entries if e.token is not None and e.lease_until <= now)
+        suspects: list[Suspect] = []
         over = [] if self._rounds.forbears(now) else _first(ran_out, most)
         for entry in over:
             self._claims.pop(entry.token or 0, None)
             entry.token, self._hinted = None, 0.0
-            self._enqueue(entry.view.spec.id, front=True)
+            if self._lane.died(entry.holder):
+                suspects += self._after_death(entry)
+            else:
+                self._enqueue(entry.view.spec.id, front=True)
         for waiting in (self._now_list, self._soon):
             self._trim(waiting, most)
         due = [(e.look_at, e) for e in entries if e.look_at <= now]
@@ -412,7 +451,19 @@ class MemoryLone:
         for entry in old:
             self._forget(entry)
         left = most in {len(over), len(late), len(old)}
-        return LoneReaped(recovered=len(over), expired=len(late), removed=len(old), left=left)
+        return LoneReaped(
+            recovered=len(over), expired=len(late), removed=len(old), left=left, suspects=tuple(suspects)
+        )
+
+    def _after_death(self, entry: _Entry) -> list[Suspect]:
+        history, job_id = after_death(entry.view.history, alone=entry.lane), entry.view.spec.id
+        entry.view = msgspec.structs.replace(entry.view, history=history)
+        if is_suspect(history):
+            self._waits(entry, self._now() + pause_s(history))
+            return [Suspect(job_id, history.recoveries, history.alone)]
+        entry.lane = False
+        self._enqueue(job_id, front=True)
+        return []
 
 
 def _first(found: Iterable[tuple[float, _Entry]], most: int) -> list[_Entry]:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     NO_WORKER = "no_worker_alive"
     WORKER_SILENT = "worker_silent"
     NEWER = "newer_version"
+    SUSPECT = "suspect"
 
     @property
     def takes_a_person(self) -> bool:
@@ -59,6 +60,7 @@ _WORDS = {
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
     Reason.WORKER_SILENT: "the worker that has them is not heard of; they go on elsewhere when its lease ends",
     Reason.NEWER: "made by a newer release, and no worker of that release has taken them",
+    Reason.SUSPECT: "the worker died twice or more while it ran them: such jobs run few at a time in the whole fleet, then alone",
 }
 _KNOWN = {reason.value: reason for reason in Reason}
 

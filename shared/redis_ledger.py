@@ -40,9 +40,11 @@ from shared.redis_records import (
     read_finished,
     slip_of,
     spec_of,
+    suspects_of,
     text_of,
 )
 from shared.scripts import Scripts
+from shared.suspects import script_args
 from shared.versions import LOOK_AGAIN_S, VERSION
 
 WRITER_TTL_S = 86_400
@@ -328,13 +330,14 @@ class RedisLedger:
         return bool(self._run("lead", holder=holder, for_ms=int(for_s * 1000)))
 
     def reap(self, *, most: int) -> Reaped:
-        counts = self._run(
+        *counts, suspects = self._run(
             "reap",
             most=most,
             silence_s=SILENCE_S,
             forbear_s=FORBEAR_S,
             heartbeat_timeout_s=contract.HEARTBEAT_TIMEOUT_S,
             grace_s=contract.CLOSING_GRACE_S,
+            **script_args(),
         )
         return Reaped(
             recovered=counts[0],
@@ -342,6 +345,7 @@ class RedisLedger:
             woken=counts[2],
             expired=counts[3],
             workers_lost=counts[4],
+            suspects=suspects_of(suspects),
         )
 
     def ping(self) -> None:

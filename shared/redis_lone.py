@@ -10,7 +10,7 @@ import redis
 from shared import ledger, lone
 from shared.errors import NewerRecordError
 from shared.forbearance import FORBEAR_S, SILENCE_S
-from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Waiting, served
+from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Suspect, Waiting, served
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
@@ -18,6 +18,7 @@ from shared.redis_client import store_errors
 from shared.redis_ledger import EARLY_S, WRITER_TTL_S
 from shared.redis_records import history_of, read_finished, understood
 from shared.scripts import Scripts
+from shared.suspects import script_args
 from shared.versions import LOOK_AGAIN_S, MOST_LEFT, VERSION
 
 _MOST_BYTES = 8 * 1024 * 1024
@@ -187,10 +188,18 @@ class RedisLone:
         return read_finished(raw)
 
     def reap(self, *, most: int) -> LoneReaped:
-        recovered, expired, removed, left = self._run(
-            "lone_reap", most=most, silence_s=SILENCE_S, forbear_s=FORBEAR_S
+        recovered, expired, removed, left, suspects = self._run(
+            "lone_reap", most=most, silence_s=SILENCE_S, forbear_s=FORBEAR_S, **script_args()
         )
-        return LoneReaped(recovered=recovered, expired=expired, removed=removed, left=bool(left))
+        return LoneReaped(
+            recovered=recovered,
+            expired=expired,
+            removed=removed,
+            left=bool(left),
+            suspects=tuple(
+                Suspect(suspects[i].decode(), *suspects[i + 1 : i + 3]) for i in range(0, len(suspects), 3)
+            ),
+        )
 
 
 def _row(job: NewJob) -> tuple[object, ...]:

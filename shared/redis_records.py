@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import NewerRecordError
+from shared.ids import job_id
 from shared.jobs import (
     Batch,
     BatchSpec,
@@ -18,6 +19,7 @@ from shared.jobs import (
     Moments,
     Progress,
     Slip,
+    Suspect,
     Tally,
     Usage,
     Waiting,
@@ -79,6 +81,14 @@ def read_finished(raw: bytes) -> Finished:
         segments=tuple(sorted(int(s) for s in reply.segments.split(",") if s)),
         open=reply.open,
         hungry=reply.hungry,
+    )
+
+
+def suspects_of(row: Sequence[Any]) -> tuple[Suspect, ...]:
+    """From (batch, job, recoveries, alone) in turn."""
+    rows = (row[i : i + 4] for i in range(0, len(row), 4))
+    return tuple(
+        Suspect(job_id(text_of(batch), job), recoveries, alone) for batch, job, recoveries, alone in rows
     )
 
 

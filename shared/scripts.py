@@ -25,16 +25,21 @@ _BEFORE_FLAGS = "redis.call('DEL', ARGV[1] .. ':none')\n"
 
 _BESIDES = {"gate": ("_limits", "_window")}
 
+_LANE = {"decline", "feed", "finish", "lone", "reap", "release"}
+"""Scripts, or kinds of them, that go by the suspects' lane."""
+
 
 @cache
 def source(name: str, *, flags: bool = True) -> str:
-    """The text of a script: its flags, what all share, what those of its kind do (`_lone` before `lone_...`), what it needs besides, and its own.
+    """The text of a script: its flags, what all share, the lane, what those of its kind do (`_lone` before `lone_...`), what it needs besides, and its own.
 
     Without `flags` the form for Redis before 7, to the same effect.
     """
     folder = files("shared") / "lua"
-    kin = f"_{name.split('_', maxsplit=1)[0]}"
-    parts = ["_common", *([kin] if (folder / f"{kin}.lua").is_file() else []), *_BESIDES.get(name, ()), name]
+    kind = name.split("_", maxsplit=1)[0]
+    lane = ["_lane"] if kind in _LANE else []
+    kin = [f"_{kind}"] if (folder / f"_{kind}.lua").is_file() else []
+    parts = ["_common", *lane, *kin, *_BESIDES.get(name, ()), name]
     *shared, own = ((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     head = ""
     if own.startswith("#!"):

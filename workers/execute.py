@@ -16,6 +16,7 @@ from shared.errors import (
     ProviderError,
     RateLimitedError,
     RequestRefusedError,
+    WorkerKilledError,
 )
 from shared.gate import Block, Candidate
 from shared.ids import job_id
@@ -260,7 +261,21 @@ def broken(job: Job, exc: Exception) -> Failed:
         f"The attempt broke inside the worker ({type(exc).__name__}); its log has the details.",
         code="internal_error",
     )
-    return Failed(job, Request(None if job.slip.id else _custom_id(job.line), "", b""), "", error)
+    return Failed(job, _unread(job), "", error)
+
+
+def killer(job: Job) -> Outcome:
+    """The outcome of a job that is to blame for the deaths of its workers: it is not called any more."""
+    history = job.slip.history
+    error = WorkerKilledError(
+        f"Its worker died {history.recoveries} times while it ran this job, the last {history.alone} times with no other suspect"
+        " there. Look at the workers' logs and memory; if it was something else that killed them, submit the job again."
+    )
+    return given_up(Failed(job, _unread(job), "", error))
+
+
+def _unread(job: Job) -> Request:
+    return Request(None if job.slip.id else _custom_id(job.line), "", b"")
 
 
 def kept_back(job: Job, *, now: float) -> Blocked:

@@ -18,8 +18,20 @@ from shared.ledger import Held, Ledger
 from shared.logs import get_logger
 from shared.lone import LONE, MOST, LoneJobs
 from shared.room_watch import RoomWatch
+from shared.suspects import is_blamed
 from workers.calls import Calls, Lane
-from workers.execute import Blocked, Failed, Job, Upstream, attempt, broken, given_up, input_gone, kept_back
+from workers.execute import (
+    Blocked,
+    Failed,
+    Job,
+    Upstream,
+    attempt,
+    broken,
+    given_up,
+    input_gone,
+    kept_back,
+    killer,
+)
 from workers.leases import Leases
 from workers.newer import NewerSeen
 from workers.retry import Decision, decide, is_last, park
@@ -189,6 +201,9 @@ class ShardRun:
     def _attempt(self, job: Job) -> Outcome | Failed | Blocked:
         if self._parts.writer.stuck_s > STUCK_S:  # it need not wait here for the slowest call of its shard
             return kept_back(job, now=self._parts.now())
+        if is_blamed(history := job.slip.history):
+            _log.warning("poison_job", job=job.id, recoveries=history.recoveries, alone=history.alone)
+            return killer(job)
         try:
             return attempt(job, self._parts.catalogue(), self._parts.upstream)
         except Exception as exc:  # noqa: BLE001  an edge: what one job brings up must neither lose it nor repeat it for ever
@@ -312,10 +327,12 @@ _FLUSH = object()
 
 
 def _lane(slip: Slip) -> Lane:
-    """Who waits in person first; then retries and lone jobs nobody waits for, so that neither stands behind a batch."""
+    """Who waits in person first; then retries, suspects and lone jobs nobody waits for, so that none stands behind a batch."""
     if slip.waited:
         return Lane.INTERACTIVE
-    return Lane.RETRY if slip.id or slip.history.attempts or slip.history.parked else Lane.FRESH
+    history = slip.history
+    again = history.attempts or history.parked or history.recoveries
+    return Lane.RETRY if slip.id or again else Lane.FRESH
 
 
 def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:

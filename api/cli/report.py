@@ -95,6 +95,8 @@ def _calls(job: Mapping[str, Any]) -> list[str]:
     """One job, and the calls so far that brought no answer."""
     status = printable(str(job.get("status")), 20)
     lines = [f"line {job.get('line', '?')}  {status}, {count(job.get('attempts', 0), 'attempt')} charged"]
+    if deaths := job.get("recoveries"):
+        lines.append(f"  its worker has died {count(deaths, 'time')} while it had it")
     for call in job.get("tries") or []:
         said = printable(f"{call.get('status') or '-'} {call.get('code')}", 60)
         where = printable(str(call.get("provider")), 64)

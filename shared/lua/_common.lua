@@ -52,6 +52,8 @@ local function leave(ref, key, id, state)
     call('HINCRBY', batch_key(id), 'leases', -1)
   elseif state == 'later' then
     call('ZREM', P .. 'later', ref)
+  elseif state == 'suspect' then
+    call('ZREM', P .. 'suspects', ref)
   end
   if state == 'hinted' or state == 'leased' then
     call('DECRBY', P .. 'load', call('HGET', key, 'n'))
@@ -89,12 +91,6 @@ local function leave_to_newer(ref, key, t)
   local since = old[1] == 'newer_version' and old[2] or stamp(t)
   call('HSET', key, 'state', 'later', 'due', due, 'reason', 'newer_version', 'provider', '', 'parked_since', since, 'until', due)
   call('ZADD', P .. 'later', due, ref)
-end
-
-local function make_ready(ref, key, jobs)
-  set_jobs(key, jobs)
-  call('HSET', key, 'state', 'ready')
-  call('RPUSH', P .. 'ready', ref)
 end
 
 -- what is terminal goes after its retention

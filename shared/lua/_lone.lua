@@ -14,19 +14,37 @@ end
 
 local function ended(status) return status ~= 'queued' and status ~= 'in_progress' end
 
+-- a suspect waits for the lane
+local function job_waits(id, t, due)
+  local key = job_key(id)
+  call('HSET', key, 'lane', 1, 'reason', 'suspect', 'waits_for', '', 'parked_since', stamp(t), 'until', stamp(due))
+  call('HDEL', key, 'parked_for')
+  call('ZADD', P .. 'suspects', stamp(due), id)
+end
+
 -- back to be claimed: those whose callers wait in person go first
 local function enqueue(id, side)
-  local waited = call('HGET', job_key(id), 'callers') ~= ''
-  local list = L .. (waited and 'now' or 'soon')
+  local j = call('HMGET', job_key(id), 'callers', 'lane')
+  if j[2] then
+    local t = now()
+    return job_waits(id, t, t)
+  end
+  local list = L .. (j[1] ~= '' and 'now' or 'soon')
   if side == 'L' then call('LPUSH', list, id) else call('RPUSH', list, id) end
 end
 
 -- jobs that a worker had to leave, and nobody has looked for one of their release of late
 local function newer_wait(t) return call('EXISTS', L .. 'newer') > 0 and tonumber(call('GET', L .. 'looked') or '0') <= t end
+-- whether the next suspect is a lone job
+local function suspect_waits(t)
+  local name = next_suspect(t)
+  return name ~= nil and not is_ref(name)
+end
 
 local function anybody_waits(t)
   return call('EXISTS', L .. 'now', L .. 'soon') > 0 or newer_wait(t)
     or call('ZCOUNT', L .. 'later', '-inf', stamp(t - A.overdue_s)) > 0
+    or suspect_waits(t)
 end
 
 local function hint_outstanding(t) return tonumber(call('GET', L .. 'hinted') or '0') > t end
@@ -77,7 +95,7 @@ local function end_job(id, status, line, t)
   local callers, spec = call('HGET', key, 'callers'), spec_of(key)
   local heard, same = listens(callers), same_key(spec)
   call('HSET', key, 'status', status, 'ended', stamp(t), 'line', line)
-  call('HDEL', key, 'body', 'history', 'token', 'reason', 'waits_for', 'parked_for', 'parked_since', 'until')
+  call('HDEL', key, 'body', 'history', 'token', 'reason', 'waits_for', 'parked_for', 'parked_since', 'until', 'lane')
   call('ZREM', L .. 'leases', id)
   call('ZREM', L .. 'later', id)
   call('ZREM', L .. 'newer', id)

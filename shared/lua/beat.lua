@@ -12,6 +12,7 @@ else
   call('HDEL', P .. 'workers', A.id)
   call('ZREM', P .. 'alive', A.id)
   call('ZREM', P .. 'reads', A.id)
+  call('SET', P .. 'left:' .. A.id, 1, 'EX', 3600) -- what it may still hold is not blamed, should it be killed now
 end
 if prune_workers(t, A.timeout_s) > 0 or changed then sum_capacity() end
 return 1

@@ -2,9 +2,10 @@
 -- version of the batch, where that is newer than the worker reads
 local t = now()
 local key, id = shard_key(A.ref)
-local s = call('HMGET', key, 'state', 'jobs', 'due')
+local s = call('HMGET', key, 'state', 'jobs', 'due', 'lane')
 local state = s[1]
 if not state or state == 'leased' then return false end
+if s[4] and state ~= 'hinted' then return false end -- a suspect waits for its turn
 if state == 'later' and tonumber(s[3]) > t + A.tolerance_s then return false end
 local batch = batch_key(id)
 local b = call('HMGET', batch, 'status', 'closing', 'spec', 'expires_at', 'v')

@@ -11,7 +11,15 @@ local function hint(ref, key, n)
   refs[#refs + 1] = ref
 end
 
--- first what was handed out before and came back
+-- first a suspect, where none is out
+local suspect = load < capacity and A.most > 0 and next_suspect(t)
+if suspect and is_ref(suspect) then
+  local key = shard_key(suspect)
+  take_lane(suspect)
+  hint(suspect, key, tonumber(call('HGET', key, 'n')))
+end
+
+-- then what was handed out before and came back
 while load < capacity and #refs < A.most do
   local ref = call('LPOP', P .. 'ready')
   if not ref then break end
@@ -22,7 +30,7 @@ while load < capacity and #refs < A.most do
   end
 end
 
--- then fresh jobs, batch by batch in turn; those of which no worker reads the version are passed over
+-- and fresh jobs, batch by batch in turn; those of which no worker reads the version are passed over
 local workers = math.max(1, call('ZCARD', P .. 'alive'))
 local passed = 0
 while load < capacity and #refs < A.most and passed < call('LLEN', P .. 'active') do

@@ -75,7 +75,7 @@ if exists then
 end
 average_answers(done, bytes)
 note_served()
-local hungry = (call('EXISTS', P .. 'active') == 1 or call('EXISTS', P .. 'ready') == 1)
+local hungry = (call('EXISTS', P .. 'active') == 1 or call('EXISTS', P .. 'ready') == 1 or next_suspect(now()) ~= nil)
   and tonumber(call('GET', P .. 'load') or '0') < tonumber(call('GET', P .. 'capacity') or '0')
 local reply = cmsgpack.pack({ hungry = hungry, accepted = table.concat(accepted), segments = table.concat(segments, ','), open = open })
 call('HSET', writer, 'serial', A.serial, 'reply', reply)

@@ -13,12 +13,16 @@ local function leave_job(id, version)
   return 0
 end
 
-local function take(id)
+local function take(id, in_turn)
   local key = job_key(id)
-  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason', 'expires', 'v')
+  local j = call('HMGET', key, 'status', 'token', 'body', 'history', 'callers', 'reason', 'expires', 'v', 'lane')
   if not j[1] or ended(j[1]) or j[2] then return 0 end -- cancelled, or held, meanwhile
   local version = tonumber(j[8] or '1')
   if version > A.reads then return leave_job(id, version) end
+  if j[9] and not in_turn then -- a suspect has come due
+    job_waits(id, t, t)
+    return 0
+  end
   call('HSET', key, 'status', 'in_progress', 'token', token, 'holder', A.holder)
   call('HSETNX', key, 'started', stamp(t))
   if j[6] then call('HDEL', key, 'reason') end
@@ -43,14 +47,25 @@ for i = #readable, 1, -1 do
   call('ZREM', L .. 'newer', readable[i])
   enqueue(readable[i], 'L')
 end
-drain('now', A.waited)
-local room = math.min(A.rest, A.most - (#out - 4) / 7)
-for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
-  if bytes >= A.most_bytes then break end
-  call('ZREM', L .. 'later', id)
-  room = room - take(id)
+
+local function take_up()
+  drain('now', A.waited)
+  local room = math.min(A.rest, A.most - (#out - 4) / 7)
+  for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
+    if bytes >= A.most_bytes then break end
+    call('ZREM', L .. 'later', id)
+    room = room - take(id)
+  end
+  drain('soon', room)
 end
-drain('soon', room)
+
+local suspect = A.waited + A.rest > 0 and next_suspect(t)
+if suspect and not is_ref(suspect) then
+  take_lane(suspect)
+  take(suspect, true)
+else
+  take_up()
+end
 if call('EXISTS', L .. 'newer') == 1 then
   local looked = call('ZCOUNT', L .. 'newer', '-inf', A.reads) > 0 and t or t + A.look_again_s
   call('SET', L .. 'looked', stamp(looked), 'EX', 60)

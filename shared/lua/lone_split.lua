@@ -11,6 +11,7 @@ for i, id in ipairs(A.jobs) do
     local history = history_after(j[4], A.claimed_at > 0 and A.claimed_at or tonumber(j[3]), A.tries[i] or {})
     if history then call('HSET', key, 'history', history) end
     call('HDEL', key, 'token')
+    if not A.blocked then call('HDEL', key, 'lane') end -- it was tried, and killed nobody
     call('ZREM', L .. 'leases', id)
     call('ZADD', L .. 'later', stamp(due), id)
     if A.reason == '' then

@@ -32,7 +32,7 @@ for _, number in ipairs(call('SMEMBERS', key .. ':sh')) do
     else
       running = running + n
     end
-  elseif s[1] ~= 'later' then
+  elseif s[1] ~= 'later' and s[1] ~= 'suspect' then
     queued = queued + n
   elseif not s[4] then
     retrying, retry_at = retrying + n, math.min(retry_at, tonumber(s[3]))

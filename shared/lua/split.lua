@@ -15,7 +15,7 @@ if #moved == 0 then return false end
 call('HSET', key, 'jobs', cjson.encode(kept))
 call('HINCRBY', key, 'n', -#moved)
 call('DECRBY', P .. 'load', #moved)
-local old = call('HMGET', key, 'claimed_at', 'parked_since', 'reason', 'provider')
+local old = call('HMGET', key, 'claimed_at', 'parked_since', 'reason', 'provider', 'lane')
 for _, job in ipairs(moved) do
   local history = history_after(call('HGET', batch .. ':at', job), tonumber(old[1]), wanted[job])
   if history then call('HSET', batch .. ':at', job, history) end
@@ -25,6 +25,7 @@ local ref, shard = new_shard(id, moved)
 local due = due_after(t)
 call('HSET', shard, 'state', 'later', 'due', stamp(due))
 call('ZADD', P .. 'later', stamp(due + (A.kind == 'retry' and A.overdue_s or 0)), ref)
+if A.blocked and old[5] then call('HSET', shard, 'lane', 1) end -- it was not tried: still a suspect
 if A.reason ~= '' then
   local provider = A.provider ~= '' and A.provider or A.wait_for[1] or ''
   local still = old[3] == A.reason and old[4] == provider

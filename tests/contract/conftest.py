@@ -15,6 +15,7 @@ from shared.clock import ManualClock
 from shared.keys import Keys
 from shared.memory_files import MemoryFiles
 from shared.memory_idempotency import MemoryIdempotency
+from shared.memory_lane import MemoryLane
 from shared.memory_ledger import MemoryLedger
 from shared.memory_lone import MemoryLone
 from shared.redis_client import connect
@@ -42,13 +43,14 @@ def memory_stores() -> Stores:
     clock = ManualClock()
     keys = MemoryIdempotency(clock)
     served: dict[str, float] = {}
-    lone = MemoryLone(clock, keys, served)
+    lane = MemoryLane(clock)
+    lone = MemoryLone(clock, keys, served, lane)
 
     def hear(caller: str) -> Callable[[], None]:
         lone.listening.add(caller)
         return lambda: lone.listening.discard(caller)
 
-    ledger, files = MemoryLedger(clock, keys, served), MemoryFiles(clock, keys)
+    ledger, files = MemoryLedger(clock, keys, served, lane), MemoryFiles(clock, keys)
     return Stores(ledger, lone, files, keys, clock.advance, "memory", clock.now, hear)
 
 

@@ -1,4 +1,7 @@
-"""Any interleaving of submit, claim, renew, finish, retry, park, reap and crash keeps: every job exactly one outcome, counts equal."""
+"""Any interleaving of submit, claim, renew, finish, retry, park, reap and crash keeps: every job exactly one outcome, counts equal.
+
+And at most one shard of suspects is out, whose jobs are few.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from support.ledgers import index, outcome, spec, worker
 
+from shared import suspects
 from shared.clock import ManualClock
 from shared.jobs import SEGMENT, Batch, Chore, Claim, Split
 from shared.ledger import Ledger
@@ -41,6 +45,10 @@ class Door:
         """How many answers have their room promised."""
         raise NotImplementedError
 
+    def suspects_out(self) -> list[int]:
+        """How many jobs the shards of suspects have that are out; without those of which nothing is left to do."""
+        raise NotImplementedError
+
 
 class MemoryDoor(Door):
     def __init__(self) -> None:
@@ -51,6 +59,12 @@ class MemoryDoor(Door):
         for batch in self._memory._batches.values():
             for shard in batch.shards.values():
                 shard.at = shard.due = 0.0
+        waiting = self._memory._lane.waiting
+        waiting.update(dict.fromkeys(waiting, 0.0))
+
+    def suspects_out(self) -> list[int]:
+        shards = [s for b in self._memory._batches.values() for s in b.shards.values()]
+        return [s.counted for s in shards if s.lane and s.state in {"hinted", "leased"} and s.counted]
 
     def loads(self) -> tuple[int, int]:
         shards = [s for b in self._memory._batches.values() for s in b.shards.values()]
@@ -83,13 +97,24 @@ class ValkeyDoor(Door):
                 batch_id, _, number = ref.decode().rpartition("/")
                 self._redis.hset(f"{self._prefix}:b:{batch_id}:s:{number}", "due", "1.0")
 
-    def loads(self) -> tuple[int, int]:
+        for name in self._redis.zrange(f"{self._prefix}:suspects", 0, -1):
+            self._redis.zadd(f"{self._prefix}:suspects", {name: 1.0})
+
+    def _out(self) -> list[str]:
+        """The shards that are hinted at or held."""
         refs = [
             r.decode()
             for name in ("leases", "hints")
             for r in self._redis.zrange(f"{self._prefix}:{name}", 0, -1)
         ]
-        keys = [f"{self._prefix}:b:{r.rpartition('/')[0]}:s:{r.rpartition('/')[2]}" for r in refs]
+        return [f"{self._prefix}:b:{r.rpartition('/')[0]}:s:{r.rpartition('/')[2]}" for r in refs]
+
+    def suspects_out(self) -> list[int]:
+        counts = [int(n) for n, lane in (self._redis.hmget(k, "n", "lane") for k in self._out()) if lane]
+        return [n for n in counts if n]
+
+    def loads(self) -> tuple[int, int]:
+        keys = self._out()
         return int(self._redis.get(f"{self._prefix}:load") or 0), sum(
             int(self._redis.hget(k, "n")) for k in keys
         )
@@ -131,12 +156,13 @@ class Fleet(RuleBasedStateMachine):
     def feed(self, size: int) -> None:
         self.refs += self.ledger.feed(shard_size=size, most=3)
 
-    @rule(target=claims, data=st.data())
-    def claim(self, data: st.DataObject) -> Any:
+    @rule(target=claims, data=st.data(), holder=st.sampled_from(["w1", "doomed"]))
+    def claim(self, data: st.DataObject, holder: str) -> Any:
+        """By a worker that beats, or by one that is never heard of: what it holds when its lease ends counts a death."""
         if not self.refs:
             return multiple()
         ref = data.draw(st.sampled_from(self.refs))  # doubled and stale hints included
-        claim = self.ledger.claim(ref, holder="w1", lease_s=LONG_S)
+        claim = self.ledger.claim(ref, holder=holder, lease_s=LONG_S)
         return multiple() if claim is None else claim
 
     @rule(claim=claims, data=st.data(), ok=st.booleans())
@@ -183,6 +209,16 @@ class Fleet(RuleBasedStateMachine):
         self.door.lapse()
         self.ledger.reap(most=most)
 
+    @rule(size=st.integers(1, 25), deaths=st.integers(1, 6))
+    def die_again_and_again(self, size: int, deaths: int) -> None:
+        """Whoever gets anything dies of it, so that jobs become suspects, and some of them are blamed."""
+        for _ in range(deaths):
+            for ref in self.ledger.feed(shard_size=size, most=3):
+                self.refs.append(ref)
+                self.ledger.claim(ref, holder="doomed", lease_s=LONG_S)
+            self.crash_and_reap(100)
+            self.one_shard_of_suspects_is_out()
+
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.totals:
@@ -201,6 +237,12 @@ class Fleet(RuleBasedStateMachine):
     def the_load_adds_up(self) -> None:
         counted, summed = self.door.loads()
         assert counted == summed
+
+    @invariant()
+    def one_shard_of_suspects_is_out(self) -> None:
+        out = self.door.suspects_out()
+        assert len(out) <= 1
+        assert all(jobs <= suspects.GROUP for jobs in out)
 
     @invariant()
     def room_is_promised_to_every_job_without_an_outcome(self) -> None:

@@ -4,7 +4,7 @@ The memory twin is the model. `MemoryFleet` tries it against the rules alone, `T
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from support.lone import job, result
 from support.lone_doors import Door, MemoryDoor, Places, ValkeyDoor
 
+from shared import suspects
 from shared.jobs import Claim, History, Outcome, Split, Try
 from shared.lone import JobStatus, LoneJob, LoneJobs, Submitted
 
@@ -24,6 +25,7 @@ STEP_S = 70.0
 """Time passes in these steps; every duration below ends between two of them, so that a slow machine changes nothing."""
 LEASES_S = (100.0, 310.0)
 DELAYS_S = (10.0, 100.0)
+PAUSES_S = (0.0, 10.0, 100.0)
 WINDOWS_S = (500.0, 50_000.0)
 RETENTION_S, DELIVERED_S = 250.0, 120.0
 
@@ -303,8 +305,21 @@ class Fleet(RuleBasedStateMachine):
         for door in self.doors:
             door.pass_time(steps * STEP_S)
 
-    @rule(most=st.sampled_from([1, 2, 100]))
-    def reap(self, most: int) -> None:
+    @rule(deaths=st.integers(1, 6), steps=st.sampled_from([1, 3]))
+    def die_again_and_again(self, deaths: int, steps: int) -> None:
+        """Whoever gets anything dies of it."""
+        for _ in range(deaths):
+            self.claim(2, 2, LEASES_S[0])
+            self.pass_time(steps)
+            self.reap(100)
+            self.an_outcome_never_changes()
+            self.one_suspect_is_out_by_itself()
+
+    @rule(most=st.sampled_from([1, 2, 100]), beats=st.booleans())
+    def reap(self, most: int, *, beats: bool = False) -> None:
+        """What the holder has lost counts a death, unless it `beats`."""
+        for door in self.doors if beats else ():
+            door.beat("w1")
         self.both(lambda lone: lone.reap(most=most))
         for job_id in set(self.here) - set(self._found()):
             assert job_id in self.outcomes, f"{job_id} is lost"
@@ -335,12 +350,24 @@ class Fleet(RuleBasedStateMachine):
                 assert job_id not in self.outcomes, "it had ended"
 
     @invariant()
+    def one_suspect_is_out_by_itself(self) -> None:
+        places = self._places()
+        assert len(places.out) <= 1
+        for job_id in places.out:
+            assert list(places.held.values()).count(places.held[job_id]) == 1
+
+    @invariant()
     def every_open_job_is_in_one_place(self) -> None:
         places = self._places()
         ready = places.now + places.soon
         assert len(ready) == len(set(ready))
         for job_id in self.here:
-            where = [job_id in ready, job_id in places.later, job_id in places.held]
+            where = [
+                job_id in ready,
+                job_id in places.later,
+                job_id in places.held,
+                job_id in places.suspects,
+            ]
             if job_id in self.outcomes:
                 assert not any(where[1:])  # on the ready list its name may stand until somebody comes to it
             else:
@@ -373,8 +400,11 @@ class TwinFleet(Fleet):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _server(valkey_url: str) -> None:
+def _server(valkey_url: str) -> Iterator[None]:
     TwinFleet.url = valkey_url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suspects, "PAUSES_S", PAUSES_S)
+        yield
 
 
 TestMemoryFleet = MemoryFleet.TestCase

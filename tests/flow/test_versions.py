@@ -86,7 +86,7 @@ def reasons(stack: Stack, batch_id: str) -> dict[str, int]:
     return {waiting["reason"]: waiting["jobs"] for waiting in found}
 
 
-def running(stack: Stack, client: OpenAI, count: int) -> str:
+def running(client: OpenAI, count: int) -> str:
     batch = submit(client, lines(count))
     wait_for(
         lambda: client.batches.retrieve(batch.id).status == "in_progress", 20, "the batch to be validated"
@@ -98,7 +98,7 @@ def test_a_worker_leaves_what_a_newer_release_made_says_so_and_runs_all_else(
     stack: Stack, records: Records
 ) -> None:
     with stack.client as client:
-        newer = running(stack, client, 40)
+        newer = running(client, 40)
         records.batch(newer, NEXT)
         taken = requests.post(
             f"{stack.base_url}/chat/completions", json=CHAT, headers={"Prefer": "respond-async"}, timeout=5
@@ -125,7 +125,7 @@ def test_a_worker_leaves_what_a_newer_release_made_says_so_and_runs_all_else(
 
 def test_beside_a_newer_worker_an_old_one_leaves_shards_to_it(stack: Stack, records: Records) -> None:
     with stack.client as client:
-        newer = running(stack, client, 40)
+        newer = running(client, 40)
         records.batch(newer, NEXT)
         with records.a_newer_worker():
             stack.start_worker()
@@ -144,7 +144,7 @@ def test_the_api_says_by_name_that_it_does_not_understand_a_newer_record(
     stack: Stack, records: Records
 ) -> None:
     with stack.client as client:
-        strange, plain = running(stack, client, 2), running(stack, client, 2)
+        strange, plain = running(client, 2), running(stack, client, 2)
         records.batch(strange, NEXT)
         records.spoil(strange)
         for path in ("", "/explain"):

@@ -19,13 +19,18 @@ _names = itertools.count()
 
 
 class Places(msgspec.Struct):
-    """Where the jobs are: the two ready lists in order, those that wait for a due time, those held, and who waits for each."""
+    """Where the jobs are: the two ready lists in order, those that wait for a due time, those held, and who waits for each.
+
+    `suspects` wait for the lane; `out` are those of them that are held.
+    """
 
     now: list[str]
     soon: list[str]
     later: set[str]
     held: dict[str, int]
     callers: dict[str, list[str]]
+    suspects: set[str]
+    out: set[str]
 
 
 class Door(Protocol):
@@ -34,6 +39,9 @@ class Door(Protocol):
     def pass_time(self, seconds: float) -> None: ...
 
     def places(self) -> Places: ...
+
+    def beat(self, worker: str) -> None:
+        """A worker is heard of."""
 
     def hear(self, caller: str) -> None:
         """From now on `caller` can be told of results."""
@@ -63,7 +71,12 @@ class MemoryDoor:
             later={j for j, e in entries.items() if e.due is not None},
             held={j: e.token for j, e in entries.items() if e.token is not None},
             callers={j: list(e.callers) for j, e in entries.items()},
+            suspects={j for j in self._memory._lane.waiting if self._memory.in_lane(j)},
+            out={j for j in entries if self._memory.is_out(j)},
         )
+
+    def beat(self, worker: str) -> None:
+        self._memory._lane.heard[worker] = self._clock.now()
 
     def hear(self, caller: str) -> None:
         self._memory.listening.add(caller)
@@ -93,6 +106,9 @@ class ValkeyDoor:
         for name in ("later", "leases", "ends", "kept"):
             for job_id in self._redis.zrange(self._key(name), 0, -1):
                 pipe.zincrby(self._key(name), -seconds, job_id)
+        for key in (self._keys.alive, self._keys.suspects):
+            for name in self._redis.zrange(key, 0, -1):
+                pipe.zincrby(key, -seconds, name)
         if (until := self._redis.get(self._key("hinted"))) is not None:
             pipe.set(self._key("hinted"), float(until) - seconds)
         for name, at in self._redis.hgetall(self._key("reaped")).items():
@@ -117,19 +133,27 @@ class ValkeyDoor:
             pipe.zrange(self._key(name), 0, -1)
         jobs = self._jobs()
         for key in jobs:
-            pipe.hmget(key, "token", "callers")
-        (*lists, leased), rows = _halves(pipe.execute(), 4)
+            pipe.hmget(key, "token", "callers", "lane", "status")
+        pipe.zrange(self._keys.suspects, 0, -1)
+        (*lists, leased), (*rows, waiting) = _halves(pipe.execute(), 4)
         now, soon, later = ([job_id.decode() for job_id in found] for found in lists)
-        held, callers = {}, {}
-        for key, (token, waiting) in zip(jobs, rows, strict=True):
+        held, callers, lane = {}, {}, set()
+        for key, (token, told, suspect, status) in zip(jobs, rows, strict=True):
             job_id = key.rpartition(":")[2]
-            callers[job_id] = [caller for caller in waiting.decode().split(",") if caller]
+            callers[job_id] = [caller for caller in told.decode().split(",") if caller]
             if token:
                 held[job_id] = int(token)
+            if suspect and status in {b"queued", b"in_progress"}:
+                lane.add(job_id)
         assert {job_id.decode() for job_id in leased} == set(held), (
             "a lease without its holder, or the reverse"
         )
-        return Places(now, soon, set(later), held, callers)
+        in_lane = {job_id.decode() for job_id in waiting} & lane - set(held)
+        return Places(now, soon, set(later), held, callers, in_lane, lane & set(held))
+
+    def beat(self, worker: str) -> None:
+        seconds, micros = self._redis.time()
+        self._redis.zadd(self._keys.alive, {worker: seconds + micros / 1e6})
 
     def hear(self, caller: str) -> None:
         if caller not in self._ears:

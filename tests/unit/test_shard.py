@@ -1,5 +1,6 @@
 """A shard's run while the store is away: calls in flight keep their lease, what could not begin leaves once it can."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from shared.catalogue import Catalogue, Provider
 from shared.clock import SystemClock
 from shared.errors import ProviderError, ProviderFailedError, StoreUnavailableError
 from shared.gate import Block, Candidate
-from shared.jobs import Finished, Outcome, Progress, Split
+from shared.jobs import Finished, History, Outcome, Progress, Split
 from shared.ledger import Held
 from shared.memory_files import MemoryFiles
 from shared.memory_ledger import MemoryLedger
@@ -135,6 +136,7 @@ class Worker:
         )
         self.task = threading.Thread(target=self._run)
         self.sent: list[float] = []
+        self.blamed = History()
 
     def start(self) -> None:
         made = spec()
@@ -143,6 +145,7 @@ class Worker:
         chore = self.ledger.take_chore(60)
         assert chore is not None
         self.ledger.start(chore, index=index(2), model=None)
+        self.ledger._batches[made.id].histories[1] = self.blamed
         self.leases.start()
         self.calls.start()
         self.writer.start()
@@ -268,3 +271,20 @@ def test_what_does_not_begin_since_no_answer_could_be_kept_leaves_its_shard(
     narrow.ledger.refuses = False
     narrow.task.join(10)
     assert narrow.completed() == 1
+
+
+def test_a_job_that_killed_its_workers_ends_with_that_and_is_not_called(narrow: Worker) -> None:
+    """The other runs as ever."""
+    narrow.upstream.answers.set()
+    narrow.blamed = History(recoveries=6, alone=3)
+    narrow.start()
+    narrow.task.join(10)
+    rest = narrow.ledger.segment(narrow.batch_id, 0)
+    assert rest.states == "df"
+    line = json.loads(rest.results[1])
+    assert line["error"]["code"] == "worker_killed"
+    assert (
+        "died 6 times while it ran this job, the last 3 times with no other suspect"
+        in line["error"]["message"]
+    )
+    assert line["custom_id"] == "blocked"
