@@ -144,7 +144,7 @@ def test_the_api_says_by_name_that_it_does_not_understand_a_newer_record(
     stack: Stack, records: Records
 ) -> None:
     with stack.client as client:
-        strange, plain = running(client, 2), running(stack, client, 2)
+        strange, plain = running(client, 2), running(client, 2)
         records.batch(strange, NEXT)
         records.spoil(strange)
         for path in ("", "/explain"):
