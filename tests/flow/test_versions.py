@@ -11,6 +11,7 @@ import requests
 from openai import OpenAI
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.ledgers import worker as a_worker
+from support.lone import ids, result
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
@@ -18,6 +19,7 @@ from shared.config import load_settings
 from shared.keys import Keys
 from shared.redis_client import connect
 from shared.redis_ledger import RedisLedger
+from shared.redis_lone import RedisLone
 from shared.versions import VERSION
 
 NEXT = VERSION + 1
@@ -29,7 +31,7 @@ class Records:
 
     def __init__(self, client: Any, prefix: str) -> None:
         self._client, self._keys = client, Keys(prefix)
-        self.ledger = RedisLedger(client, prefix)
+        self.ledger, self.lone = RedisLedger(client, prefix), RedisLone(client, prefix)
 
     def batch(self, batch_id: str, v: int) -> None:
         self._client.hset(self._keys.batch(batch_id), "v", v)
@@ -117,10 +119,13 @@ def test_a_worker_leaves_what_a_newer_release_made_says_so_and_runs_all_else(
         assert log.count("newer_version_left") == 1, log
 
         records.batch(newer, VERSION)
-        records.job(taken, VERSION)
-        ended = wait_for_end(client, newer, 20)
-        assert len(outcomes(client, ended)) == 40
-        wait_for(lambda: get(stack, f"jobs/{taken}")["status"] == "completed", 20, "the job to have run")
+        assert len(outcomes(client, wait_for_end(client, newer, 20))) == 40
+
+        found = records.lone.claim(waited=9, rest=9, holder="newer", lease_s=30, reads=NEXT)
+        assert found is not None, "a worker of its release has it at once"
+        assert ids(found) == [taken]
+        records.lone.finish([result(taken)], writer="newer", serial=1)
+        assert get(stack, f"jobs/{taken}")["status"] == "completed"
 
 
 def test_beside_a_newer_worker_an_old_one_leaves_shards_to_it(stack: Stack, records: Records) -> None:
