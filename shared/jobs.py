@@ -217,8 +217,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A shard held by one worker until its lease ends. `token` fences renew, retry, park and release.
 
     `expires_at`: when the batch's window ends; of lone jobs each slip has its own. 0 where it does not say.
-    Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint; `newer`, the version of
-    some that had to be left, for it is newer than the worker reads (else 0).
+    Of lone jobs (`shared.lone`), `more` says that others wait, and that the caller must send another hint.
     """
 
     ref: str
@@ -231,7 +230,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float = 0.0
     slips: tuple[Slip, ...]
     more: bool = False
-    newer: int = 0
     routing: RoutingAsked | None = None
     max_cost_nanos: int | None = None
 

@@ -284,7 +284,6 @@ class MemoryLone:
             claimed_at=self._now(),
             slips=tuple(slips),
             more=self.wants_hint(),
-            newer=max(taking.left, default=0),
         )
 
     def _readable(self, reads: int) -> list[str]:

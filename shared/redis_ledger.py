@@ -31,6 +31,7 @@ from shared.jobs import (
 )
 from shared.keys import Keys
 from shared.ledger import Held
+from shared.newer import NewerSeen
 from shared.redis_client import store_errors
 from shared.redis_records import (
     batch_of,
@@ -57,8 +58,9 @@ _worker = msgspec.json.Decoder(WorkerRecord)
 class RedisLedger:
     """The contract: `shared.ledger.Ledger`. `client` must not repeat commands by itself."""
 
-    def __init__(self, client: redis.Redis, prefix: str = "le") -> None:
+    def __init__(self, client: redis.Redis, prefix: str = "le", newer: NewerSeen | None = None) -> None:
         self._redis = client
+        self._newer = newer or NewerSeen()
         self._keys = Keys(prefix)
         self._run = Scripts(client, prefix).run
 
@@ -219,7 +221,7 @@ class RedisLedger:
         ]
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
-        refs = self._run(
+        newest, refs = self._run(
             "feed",
             shard_size=shard_size,
             least=min(contract.LEAST_SHARD, shard_size),
@@ -227,6 +229,7 @@ class RedisLedger:
             hint_timeout_s=contract.HINT_TIMEOUT_S,
             look_again_s=LOOK_AGAIN_S,
         )
+        self._newer.note(newest)
         return [ref.decode() for ref in refs]
 
     def claim(self, ref: str, *, holder: str, lease_s: float, reads: int = VERSION) -> Claim | None:
@@ -242,6 +245,7 @@ class RedisLedger:
         if not row:
             return None
         if isinstance(row, int):
+            self._newer.note(row)
             raise NewerRecordError(row, reads)
         spec = spec_of(row[2])
         slips = [slip_of(row[i], row[i + 1], row[i + 2]) for i in range(4, len(row), 3)]

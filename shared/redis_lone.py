@@ -14,6 +14,7 @@ from shared.jobs import TRIES, Claim, Finished, Outcome, Slip, Split, Suspect, W
 from shared.keys import Keys
 from shared.ledger import Held
 from shared.lone import LoneJob, LoneReaped, LoneSpec, NewJob, Submitted
+from shared.newer import NewerSeen
 from shared.redis_client import store_errors
 from shared.redis_ledger import EARLY_S, WRITER_TTL_S
 from shared.redis_records import history_of, read_finished, understood
@@ -34,8 +35,9 @@ _spec = msgspec.json.Decoder(LoneSpec)
 class RedisLone:
     """`client` must not repeat commands by itself."""
 
-    def __init__(self, client: redis.Redis, prefix: str = "le") -> None:
+    def __init__(self, client: redis.Redis, prefix: str = "le", newer: NewerSeen | None = None) -> None:
         self._redis = client
+        self._newer = newer or NewerSeen()
         self._keys = Keys(prefix)
         self._run: Callable[..., Any] = Scripts(client, prefix).run
 
@@ -140,7 +142,9 @@ class RedisLone:
         if not row:
             return None
         if isinstance(row, int):
+            self._newer.note(row)
             raise NewerRecordError(row, reads)
+        self._newer.note(row[3])
         token = int(row[0])
         return Claim(
             ref=f"{lone.LONE}/{token}",
@@ -149,7 +153,6 @@ class RedisLone:
             claimed_at=float(row[1]),
             slips=tuple(_slip(n, row[i : i + 7]) for n, i in enumerate(range(4, len(row), 7))),
             more=bool(row[2]),
-            newer=int(row[3]),
         )
 
     def decline(self) -> None:

@@ -15,6 +15,7 @@ from shared.housekeeper import Housekeeper, Stores
 from shared.jobs import Finished, WorkerRecord
 from shared.logs import get_logger
 from shared.lone import LONE
+from shared.newer import NewerSeen
 from shared.prices import warm
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
@@ -46,8 +47,9 @@ class Runtime:
         self._holder = process_id()
         self._started_at = time.time()
         client = connect(settings.redis, role="worker", max_connections=settings.concurrency + 32)
-        self._ledger = RedisLedger(client, settings.key_prefix)
-        lone = RedisLone(client, settings.key_prefix)
+        newer = NewerSeen()
+        self._ledger = RedisLedger(client, settings.key_prefix, newer)
+        lone = RedisLone(client, settings.key_prefix, newer)
         files = RedisFiles(client, settings.key_prefix)
         self._fleet = FleetFile.of(settings, _prepare)
         self._calls = Calls(settings.concurrency)

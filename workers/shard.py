@@ -33,7 +33,6 @@ from workers.execute import (
     killer,
 )
 from workers.leases import Leases
-from workers.newer import NewerSeen
 from workers.retry import Decision, decide, is_last, park
 from workers.splits import Waiter, by_fate, split_of
 from workers.writer import Entry, Writer
@@ -73,7 +72,6 @@ class Parts(msgspec.Struct, frozen=True):
     stopping: threading.Event
     holder: str
     lease_s: float
-    newer: NewerSeen = msgspec.field(default_factory=NewerSeen)
 
 
 class ShardRun:
@@ -345,8 +343,7 @@ def run_shard(ref: str, lane: Lane, parts: Parts, retry: Retry) -> bool:
         return False
     try:
         claim = parts.ledger.claim(ref, holder=parts.holder, lease_s=parts.lease_s)
-    except NewerRecordError as exc:
-        parts.newer.note(exc.met)
+    except NewerRecordError:
         return False
     if claim is not None:
         _run(claim, parts, retry)
@@ -361,15 +358,12 @@ def run_lone(parts: Parts, retry: Retry, hint: Callable[[], None]) -> bool:
         return False
     try:
         claim = parts.lone.claim(waited=waited, rest=rest, holder=parts.holder, lease_s=parts.lease_s)
-    except NewerRecordError as exc:
-        parts.newer.note(exc.met)
+    except NewerRecordError:
         if parts.lone.wants_hint():  # there are others besides
             hint()
         return False
     if claim is None:
         return False
-    if claim.newer:
-        parts.newer.note(claim.newer)
     if claim.more:
         hint()
     _run(claim, parts, retry)

@@ -1,8 +1,8 @@
--- {shard_size, least, most, hint_timeout_s, look_again_s} -> refs to hint at
+-- {shard_size, least, most, hint_timeout_s, look_again_s} -> {the newest version that was passed over for want of a worker that reads it, or 0; refs to hint at}
 local t = now()
 local capacity = tonumber(call('GET', P .. 'capacity') or '0')
 local load = tonumber(call('GET', P .. 'load') or '0')
-local reads, refs = version_read(), {}
+local reads, refs, newest = version_read(), {}, 0
 
 local function hint(ref, key, n)
   call('HSET', key, 'state', 'hinted')
@@ -26,7 +26,13 @@ while load < capacity and #refs < A.most do
   local key, id = shard_key(ref)
   local s = call('HMGET', key, 'state', 'n')
   if s[1] == 'ready' then
-    if version_at(batch_key(id)) > reads then leave_to_newer(ref, key, t) else hint(ref, key, tonumber(s[2])) end
+    local version = version_at(batch_key(id))
+    if version > reads then
+      newest = math.max(newest, version)
+      leave_to_newer(ref, key, t)
+    else
+      hint(ref, key, tonumber(s[2]))
+    end
   end
 end
 
@@ -41,7 +47,7 @@ while load < capacity and #refs < A.most and passed < call('LLEN', P .. 'active'
   if b[1] ~= 'in_progress' or b[2] ~= '' or cursor >= total then
     call('LREM', P .. 'active', 0, id)
   elseif tonumber(b[5] or '1') > reads then
-    passed = passed + 1
+    passed, newest = passed + 1, math.max(newest, tonumber(b[5]))
   else
     passed = 0
     local left = total - cursor
@@ -54,4 +60,4 @@ while load < capacity and #refs < A.most and passed < call('LLEN', P .. 'active'
     hint(ref, shard, size)
   end
 end
-return refs
+return { newest, refs }

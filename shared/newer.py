@@ -1,4 +1,4 @@
-"""What a worker says of records that are newer than it reads: once for each version, for there may be thousands of them."""
+"""What a process says of records that are newer than it reads, or than any worker does: once for each version, for there may be thousands of them."""
 
 import threading
 
@@ -16,8 +16,9 @@ class NewerSeen:
         self._seen: set[int] = set()
 
     def note(self, met: int) -> None:
+        """0 where there was nothing newer."""
         with self._lock:
-            if met in self._seen:
+            if not met or met in self._seen:
                 return
             self._seen.add(met)
         _log.warning(
