@@ -10,13 +10,15 @@ from shared.jobs import WorkerRecord
 class WorkerObject(BaseModel):
     """`concurrency` calls at a time at most, of which `in_flight` are under way, by provider.
 
-    `loop_lag_s`: how late it ran what was due, at worst since the heartbeat before. Times in Unix seconds.
+    `loop_lag_s`: how late it ran what was due, at worst since the heartbeat before. `reads`: the newest version
+    of records that it can run. Times in Unix seconds.
     """
 
     id: str
     object: Literal["worker"] = "worker"
     pool: str
     version: str
+    reads: int
     concurrency: int
     in_flight: int
     providers: dict[str, int]
@@ -32,6 +34,7 @@ class WorkerObject(BaseModel):
             id=record.id,
             pool=record.pool,
             version=record.version,
+            reads=record.reads,
             concurrency=record.concurrency,
             in_flight=sum(record.in_flight.values()),
             providers=dict(sorted(record.in_flight.items())),

@@ -9,8 +9,10 @@ import pytest
 from support.batches import jsonl, line
 from support.blind_fleet import BlindFleet
 from support.ledgers import index, outcome, spec, worker
+from support.lone import job
 from support.waiting import wait_for
 
+from shared import memory_lone
 from shared.catalogue import Catalogue, Provider
 from shared.clock import SystemClock
 from shared.errors import ProviderError, ProviderFailedError, StoreUnavailableError
@@ -24,11 +26,12 @@ from shared.permits import Permit
 from shared.reasons import Reason
 from shared.room import Room
 from shared.room_watch import RoomWatch
+from shared.versions import VERSION
 from workers import shard
 from workers.calls import Calls, Lane
 from workers.leases import Leases
 from workers.provider import TokenUsage
-from workers.shard import Parts, run_shard
+from workers.shard import Parts, run_lone, run_shard
 from workers.transport import Answer
 from workers.writer import Entry, Writer
 
@@ -288,3 +291,30 @@ def test_a_job_that_killed_its_workers_ends_with_that_and_is_not_called(narrow: 
         in line["error"]["message"]
     )
     assert line["custom_id"] == "blocked"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_worker_that_finds_only_newer_lone_jobs_hints_where_there_are_others(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr(memory_lone, "MOST_LEFT", 1)
+    parts, hints, newer = Worker().parts, list[int](), job()
+    assert isinstance(parts.lone, MemoryLone)
+    parts.lone.submit([newer, *(job() for _ in range(others))])
+    parts.lone._jobs[newer.spec.id].v = VERSION + 1
+    assert not run_lone(parts, lambda *_: None, lambda: hints.append(1))
+    assert len(hints) == others
+
+
+def test_a_worker_leaves_a_newer_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard, "_run", None)
+    found, made = Worker(), spec()
+    found.ledger.create(made)
+    chore = found.ledger.take_chore(60)
+    assert chore is not None
+    found.ledger.start(chore, index=index(2), model=None)
+    found.ledger.beat(worker())
+    (ref,) = found.ledger.feed(shard_size=2, most=1)
+    found.ledger._batches[made.id].update(v=VERSION + 1)
+    assert not run_shard(ref, Lane.FRESH, found.parts, lambda *_: None)
+    assert found.ledger.progress(made.id).waiting[0].reason == Reason.NEWER
