@@ -18,7 +18,7 @@ from shared.catalogue import Breaker
 from shared.condition import Condition
 from shared.errors import NewerRecordError
 from shared.gate import Ask, Candidate, Report
-from shared.jobs import Chore, Fault, Split
+from shared.jobs import Chore, Fault, History, Split
 from shared.keys import Keys
 from shared.redis_ledger import RedisLedger
 from shared.versions import VERSION
@@ -186,6 +186,24 @@ def test_a_broken_record_of_this_version_is_an_error_still(stores: Stores) -> No
     client.hset(keys.batch(made.id), "spec", "{}")
     with pytest.raises(ValueError, match="id"):
         stores.ledger.get(made.id)
+
+
+@on_valkey
+def test_what_a_newer_release_adds_to_a_history_outlives_the_scripts_of_this_one(stores: Stores) -> None:
+    made = spec()
+    stores.ledger.create(made)
+    assert stores.ledger.start(take(stores), index=index(2), model="m")
+    stores.ledger.beat(worker())
+    (ref,) = stores.ledger.feed(shard_size=10, most=10)
+    client, keys = redis_of(stores)
+    before = {**msgspec.to_builtins(History(attempts=1, since=5.0)), "newer": {"a": "b"}}
+    client.hset(keys.histories(made.id), "1", json.dumps(before))
+    held = stores.ledger.claim(ref, holder="w", lease_s=9)
+    assert held is not None
+    assert held.slips[1].history == History(attempts=1, since=5.0)
+    assert stores.ledger.split(ref, held.token, parked(1))
+    after = json.loads(client.hget(keys.histories(made.id), "1"))
+    assert (after["newer"], after["parked"]) == ({"a": "b"}, 1)
 
 
 def test_what_a_newer_release_adds_to_a_condition_outlives_the_scripts_of_this_one(valkey_url: str) -> None:
