@@ -1,0 +1,139 @@
+"""F13, poison jobs: what kills its worker again and again fails with the reason, and whoever ran beside it, or beside random kills, is done.
+
+A kill is `kill -9` from outside: of the worker that has the poison in call, or of any. The short form is tests/flow/test_poison.py.
+"""
+
+import random
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from support.batches import TERMINAL, lines, outcomes, submit, wait_for_end
+from support.poison import (
+    DEADLY,
+    Reaper,
+    deadly_line,
+    explained,
+    holder_of,
+    holder_of_lone,
+    lone_job,
+    poisoned_stack,
+    submit_lone,
+)
+from support.stack import Stack
+from support.waiting import wait_for
+
+from shared.reasons import Reason
+
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(400)]
+
+POOLS = pytest.mark.parametrize("pool", ["gevent", "threads"])
+POISON = 120
+KILLS = 25
+ENDED = {"completed", "failed", "cancelled", "expired"}
+
+
+def cli(stack: Stack, *words: str) -> str:
+    command = [sys.executable, "-m", "api.cli.main", *words]
+    return subprocess.run(command, env=stack.env, check=True, capture_output=True, text=True).stdout
+
+
+def assert_blamed(error: dict[str, Any], deaths: int) -> None:
+    assert error["code"] == "worker_killed"
+    assert f"died {deaths} times while it ran this job" in error["message"]
+
+
+@POOLS
+def test_a_poison_job_in_a_batch_of_200(pool: str) -> None:
+    rows = lines(200)
+    rows[POISON] = deadly_line("poison")
+    with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
+        batch = submit(client, rows)
+        reaper = Reaper(stack, lambda _: holder_of(stack, batch.id, POISON))
+        said: list[str] = []
+
+        def ended() -> Any:
+            reasons = {w["reason"] for w in explained(stack, batch.id)["waiting"]}
+            if Reason.SUSPECT in reasons and not said:
+                said.append(cli(stack, "batch", "explain", batch.id, "--line", str(POISON + 1)))
+            found = client.batches.retrieve(batch.id)
+            return found if found.status in TERMINAL else None
+
+        found = outcomes(client, reaper.until(ended, 200, "the batch to end"))
+        deaths = reaper.deaths["poison"]
+        sys.stdout.write(f"{pool}: {deaths} deaths\n{said[0]}")
+        assert deaths in {5, 6}
+        assert len(found) == 200
+        assert [custom_id for custom_id, row in found.items() if row["error"]] == ["poison"]
+        assert_blamed(found["poison"]["error"], deaths)
+        assert Reason.SUSPECT in said[0]
+
+
+@POOLS
+def test_a_lone_poison_job(pool: str) -> None:
+    with poisoned_stack(pool=pool) as stack:
+        poison = submit_lone(stack, "poison", DEADLY)
+        others = [submit_lone(stack, f"other {n}") for n in range(20)]
+        reaper = Reaper(stack, lambda _: holder_of_lone(stack, poison))
+        reasons: set[str] = set()
+
+        def ended() -> Any:
+            job = lone_job(stack, poison)
+            reasons.update({job["waiting"]["reason"]} if job["waiting"] else ())
+            return job if job["status"] in ENDED else None
+
+        job = reaper.until(ended, 120, "the job to end")
+        deaths = reaper.deaths["poison"]
+        sys.stdout.write(f"{pool}: {deaths} deaths, {job['error']}\n")
+        assert job["status"] == "failed"
+        assert_blamed(job["error"], deaths)
+        assert deaths == 5
+        assert Reason.SUSPECT in reasons
+        wait_for(lambda: all(lone_job(stack, j)["status"] == "completed" for j in others), 30, "the others")
+
+
+@POOLS
+def test_two_poison_jobs_are_told_from_each_other_and_from_the_innocent(pool: str) -> None:
+    rows = lines(60)
+    rows[5], rows[45] = deadly_line("poison-5"), deadly_line("poison-45")
+    with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
+        batch = submit(client, rows)
+        reaper = Reaper(stack, lambda prompt: holder_of(stack, batch.id, int(prompt.rpartition("-")[2])))
+
+        def ended() -> Any:
+            found = client.batches.retrieve(batch.id)
+            return found if found.status in TERMINAL else None
+
+        found = outcomes(client, reaper.until(ended, 300, "the batch to end"))
+        sys.stdout.write(f"{pool}: {reaper.deaths}\n")
+        assert len(found) == 60
+        failed = {custom_id: row["error"]["code"] for custom_id, row in found.items() if row["error"]}
+        assert failed == {"poison-5": "worker_killed", "poison-45": "worker_killed"}
+
+
+@POOLS
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
+    rng = random.Random(seed)
+    with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
+        batch = submit(client, lines(4000))
+        lone = [submit_lone(stack, f"lone {n}") for n in range(40)]
+        for _ in range(KILLS):
+            due = time.monotonic() + rng.uniform(0.2, 1.5)
+            wait_for(lambda due=due: time.monotonic() >= due, 10, "the next kill")  # type: ignore[misc]
+            stack.kill_worker(rng.choice(stack.workers))
+            stack.start_worker(wait=False)
+            lone.append(submit_lone(stack, "lone, and late"))
+        ended = wait_for_end(client, batch.id, timeout_s=120, every_s=0.1)
+        found = outcomes(client, ended)
+        assert len(found) == 4000
+        assert [row for row in found.values() if row["error"]] == []
+
+        def done() -> bool:
+            states = {lone_job(stack, job_id)["status"] for job_id in lone}
+            assert states <= {"queued", "in_progress", "completed"}, states
+            return states == {"completed"}
+
+        wait_for(done, 60, "the lone jobs to end", every_s=0.5)
