@@ -1,6 +1,7 @@
 """What ops/docs/scaling.md says of keys: a batch's own follow from its id, and beside them each script touches the fleet's that the page lists."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,25 @@ from support.ledgers import index, outcome, spec, worker
 from support.stores import really_wait
 
 from shared import scripts
+from shared.catalogue import Breaker, Provider
+from shared.gate import Ask, Flight, Report, candidate_of
 from shared.idempotency import Once
 from shared.jobs import BatchSpec, Chore, Claim, Fault, Split
+from shared.limits import Kind, Limit
 from shared.redis_client import connect
 from shared.redis_files import RedisFiles
+from shared.redis_gate import RedisGate
 from shared.redis_ledger import RedisLedger
 from shared.redis_room import room_reader
 from shared.redis_url import parse_redis_url
 
 PAGE = Path(__file__).parents[2] / "ops" / "docs" / "scaling.md"
 PREFIX = "bk"
+BREAKER = Breaker(success_threshold=1)
+PROVIDER = Provider(id="p1", endpoint="http://127.0.0.1:9/v1")
 OF_FILES = ("put", "pin", "unpin")
 OWN = re.compile(r"b:(?P<id>batch_\w+)(:(st|ix|at|ta|ru|sh|r:\d+|s:\d+))?")
-OF_THE_FLEET = re.compile(r"(bs|once|wr|wait|woken|lm|lone)(:.*)?")
+OF_THE_FLEET = re.compile(r"(bs|once|wr|wait|woken|lm|lone|pv|sk|gs|fl)(:.*)?")
 """Of which there is one for each owner, writer, provider or scope."""
 
 _ROW = re.compile(r"^\| `(?P<script>\w+)` \| (?P<batches>none|one|many) \| (?P<fleet>[^|]*) \|", re.MULTILINE)
@@ -41,7 +48,7 @@ class Story:
         self._ledger.beat(worker())
         for act in (
             self._completes, self._fails, self._is_cancelled, self._is_cancelled_idle, self._expires, self._waits,
-            self._loses_holders, self._is_one_of_two, self._holds_files,
+            self._loses_holders, self._is_one_of_two, self._holds_files, self._is_woken, self._is_woken_by_hand,
         ):  # fmt: skip
             act()
         self._ledger.beat(worker("leaving"))
@@ -151,6 +158,7 @@ class Story:
             Split(
                 jobs=jobs, kind="park", delay_s=delay_s, provider="p1", reason="breaker_open", wait_for=("p1",),
                 claimed_at=claim.claimed_at, asked_at=1.0,
+                soon_s=30.0,
             ),
         )  # fmt: skip
         assert ref is not None
@@ -192,6 +200,38 @@ class Story:
             self._ledger.decline(ref)
         self._finish(self._claims())
         self._end()
+
+    def _parked(self) -> None:
+        """A shard each of two batches that are being cancelled."""
+        made = [self._started(1) for _ in range(2)]
+        for claim in self._claims():
+            self._split(claim, delay_s=60.0)
+            self._ledger.release(claim.ref, claim.token)
+        for batch in made:
+            self._ledger.cancel(batch.id)
+
+    def _is_woken(self) -> None:
+        """A provider's breaker closes by a call under every kind of limit."""
+        self._parked()
+        kinds: tuple[Kind, ...] = ("rpm", "tpm", "money", "concurrency")
+        limits = tuple(Limit("p:p1", kind, 1, 1000) for kind in kinds)
+        candidate = candidate_of(PROVIDER, "m", "/v1/chat/completions", "key", BREAKER, limits)
+        gate = RedisGate(self._client, PREFIX)
+        for action in ("open", "half_open"):
+            gate.change("p1", action, settings=BREAKER)
+        tell = partial(gate.exchange, settings=BREAKER, sender="w", spread=0.0)
+        (verdict,) = tell([Ask("call", (candidate,))], [], serial=1).verdicts
+        report = Report("call", candidate, verdict.generation, "answered", duration_s=0.1, limits=limits)
+        told = tell([], [report], serial=2, flight=Flight({}))
+        assert [change.after for change in told.changes] == ["closed"]
+        self._seal()
+        self._seal()
+
+    def _is_woken_by_hand(self) -> None:
+        self._parked()
+        RedisGate(self._client, PREFIX).change("p1", "wake", settings=BREAKER)
+        self._seal()
+        self._seal()
 
     def _holds_files(self) -> None:
         made = spec()

@@ -173,6 +173,21 @@ def test_without_workers_nothing_is_fed(stores: Stores) -> None:
     assert stores.ledger.workers() == []
 
 
+def test_the_fleet_wants_what_its_workers_want(stores: Stores) -> None:
+    """Its capacity is not added up anew by a beat that changes nothing."""
+    started(stores, 200)
+    jobs = 0
+    for wanted, name, capacity in ((10, "w1", 10), (30, "w2", 20), (30, "w1", 10), (50, "w1", 30)):
+        stores.ledger.beat(worker(name, capacity))
+        jobs += len(feed(stores, size=1))
+        assert jobs == wanted
+    stores.ledger.retire("w2")
+    stores.ledger.beat(worker("w1", 30))
+    assert feed(stores, size=1) == []
+    stores.ledger.beat(worker("w2", 25))
+    assert len(feed(stores, size=1)) == 5
+
+
 def test_feeding_stops_at_capacity_and_goes_on_as_jobs_end(stores: Stores) -> None:
     made = started(stores, 100)
     stores.ledger.beat(worker(capacity=20))
