@@ -1,8 +1,6 @@
 """`python idling.py URL WORKERS`: so many idle workers in one process, by what each says to Redis and how often. Until it is ended.
 
-Each beats, asks how full Redis is, looks at the providers' conditions, tries to lead and looks for chores; the leader reaps.
-It prints `late` with the seconds by which it is behind its timetable, once a second.
-"""
+Each beats, asks how full Redis is, looks at the providers' conditions, tries to lead and looks for chores; the leader reaps."""
 
 import heapq
 import itertools
@@ -63,7 +61,6 @@ def main(url: str, workers: int) -> None:
         for every_s, act in fleet.duties(f"w{n}"):
             due.append((began + every_s * n / workers, next(order), every_s, act))
     heapq.heapify(due)
-    told = began
     while True:
         at, _, every_s, act = due[0]
         now = time.monotonic()
@@ -71,10 +68,6 @@ def main(url: str, workers: int) -> None:
             time.sleep(at - now)
         act()
         heapq.heapreplace(due, (at + every_s, next(order), every_s, act))
-        if now - told > 1:
-            told = now
-            sys.stdout.write(f"late {max(0.0, now - at):.3f}\n")
-            sys.stdout.flush()
 
 
 if __name__ == "__main__":
