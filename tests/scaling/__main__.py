@@ -5,6 +5,7 @@ The ledger, the gate and the files are the real ones on a real Valkey; the worke
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -36,9 +37,9 @@ def main() -> None:
     names = set(asked.only.split(",")) if asked.only else set(SECTIONS)
     if unknown := names - set(SECTIONS):
         raise SystemExit(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
-    if "full" in names and asked.only:
-        names |= {"life", "queued", "lone", "crowd", "real"}
     teller = Teller(asked)
+    if "full" in names:
+        names |= full.NEEDED - set(teller.figures)
     with scene() as made:
         filler = Filler(made)
         _measure(teller, made, filler, asked.jobs, asked.workers, names)
@@ -79,6 +80,9 @@ class Teller:
         self._console = Console(width=WIDTH)
         self._context = context(1.0)
         self._findings: dict[str, Finding] = {}
+        if asked.json and asked.json.exists():  # sections of an earlier run stay, and count in `full`
+            kept = json.loads(asked.json.read_text())["sections"]
+            self._findings = {name: Finding(**found) for name, found in kept.items()}
         self._began = time.monotonic()
 
     @property
@@ -98,9 +102,10 @@ class Teller:
             text = markdown(finding, taken(self._context, busy), command)
             PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
 
-    def end(self) -> None:
         if self._asked.json:
             write_json(self._asked.json, self._context, self._findings)
+
+    def end(self) -> None:
         self._console.print(
             f"{datetime.now(UTC):%H:%M} UTC, {time.monotonic() - self._began:.0f} s", style="dim"
         )
@@ -113,7 +118,9 @@ def _asked() -> argparse.Namespace:
         "--workers", type=int, default=200, help="so many are simulated, and twice as many (200)"
     )
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(SECTIONS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON as well")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="the figures as JSON as well, beside those of earlier runs"
+    )
     parser.add_argument("--page", action="store_true", help=f"write the tables into {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 

@@ -8,13 +8,14 @@ from scaling.filling import LINE_BYTES
 
 from shared.room import SUBMIT_SHARE
 
+NEEDED = {"life", "queued", "lone", "crowd", "real"}
 GB = 1e9
 ANSWER_BYTES = (2048, 512)
 """What room is promised per answer: `LLM_EDGE_ANSWER_BYTES` as it comes, and set to what short answers take."""
 
 
 def run(figures: Mapping[str, Mapping[str, Any]]) -> Finding:
-    """`figures`: of the sections `life`, `queued`, `lone`, `crowd` and `real`, by name."""
+    """`figures`: of the sections NEEDED, by name."""
     return Finding(
         title="When one Redis is full",
         columns=["", "how", "figure"],
