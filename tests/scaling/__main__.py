@@ -41,8 +41,13 @@ def main() -> None:
     if "full" in names:
         names |= full.NEEDED - set(teller.figures)
     with scene() as made:
-        filler = Filler(made)
-        _measure(teller, made, filler, asked.jobs, asked.workers, names)
+        _measure(teller, made, Filler(made), asked.jobs, asked.workers, names)
+    if "crowd" in names:
+        teller.tell("crowd", lambda: crowd.run(asked.workers))
+    if "queued" in names:
+        teller.tell("queued", lambda: queued.run(asked.jobs, asked.workers))
+    if "intervals" in names:
+        teller.tell("intervals", queued.intervals)
     if "aof" in names:
         with scene(aof=True) as made:
             teller.tell(
@@ -56,19 +61,15 @@ def main() -> None:
 
 
 def _measure(teller: "Teller", made: Scene, filler: Filler, jobs: int, workers: int, names: set[str]) -> None:
-    """What one server bears in turn: emptied between, but for what is asked while the most is queued."""
+    """What one server bears in turn: it is emptied between."""
     sections: dict[str, Callable[[], Finding]] = {
         "life": lambda: life.run(made, filler, min(jobs, LIFE_JOBS), workers),
         "riding": lambda: riding.run(made, filler, workers),
-        "crowd": lambda: crowd.run(made, filler, workers),
-        "queued": lambda: queued.run(made, filler, jobs, workers),
-        "intervals": lambda: queued.periodic(made),
         "lone": lambda: lonely.run(made, jobs),
     }
     for name, section in sections.items():
         if name in names:
-            if name != "intervals":
-                made.client.flushall()
+            made.client.flushall()
             teller.tell(name, section)
 
 

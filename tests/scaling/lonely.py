@@ -22,7 +22,7 @@ ORDER = ("submit", "claim", "finish", "release", "delete")
 
 def run(scene: Scene, jobs: int) -> Finding:
     rows, queued, cpu, memory = [], 0, [], []
-    goals = sorted({max(SAMPLE, n) for n in (jobs // 500, jobs // 50)})
+    goals = sorted({max(SAMPLE, n) for n in (jobs // 500, jobs // 50, jobs // 5)})
     for goal in goals:
         phases = Phases()
         submit(scene, goal - queued, phases)

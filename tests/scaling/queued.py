@@ -1,25 +1,32 @@
-"""Does what a job costs grow with the jobs that are queued? The ledger is filled in stages, and at each some are worked off."""
+"""Does what a job costs grow with the jobs that are queued? One server for each number of them; they are worked off in turn.
 
-from collections.abc import Callable
+In turn, round by round, so that what else the machine does weighs on all of them alike.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 from typing import Any
 
 from bench.report import Finding
 from scaling.costs import Meter
-from scaling.filling import MOST, Filler
+from scaling.filling import LINE_BYTES, MOST, Filler
 from scaling.life import ACCEPTING, fill
-from scaling.scene import Scene
+from scaling.scene import Scene, scene
 from scaling.working import Crew, Phases
 from support.ledgers import worker
 
 from shared.redis_room import room_reader
 
 ROUND = 5_000
-ROUNDS = 4
+ROUNDS = 6
 SAMPLE = ROUND * ROUNDS
 WORK = ("hand out", "claim", "read its line", "gate", "finish", "release", "roll up")
-_TIMES = 200
+BATCHES = (1, 100, 1_000)
+FEW = 10
+_TIMES = 100
 _LEADER_S = 3.0
 
 
@@ -28,36 +35,64 @@ def stages(jobs: int) -> list[int]:
     return sorted({max(SAMPLE, n // MOST * MOST or n) for n in (jobs // 50, jobs // 5, jobs)})
 
 
-def run(scene: Scene, filler: Filler, jobs: int, workers: int) -> Finding:
-    crew, queued = Crew(scene, workers), 0
-    rows: list[list[str]] = []
-    figures: dict[str, list[float]] = {"goals": [], "cpu_us": [], "bytes": [], "commands": []}
-    for goal in stages(jobs):
+@dataclass
+class Stage:
+    """A server with so many jobs queued, and what was measured there."""
+
+    goal: int
+    scene: Scene
+    crew: Crew
+    accepting: Phases
+    held: float
+    own: float
+    rounds: list[Phases] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, goal: int, scene: Scene, workers: int) -> "Stage":
         meter, accepting = Meter(scene.client), Phases()
-        fill(scene, filler, goal - queued, accepting)
-        added = goal - queued
-        held, own = meter.spent().memory / added, _own_bytes(scene)
-        rounds = []
+        fill(scene, Filler(scene), goal, accepting)
+        held = meter.spent().memory / goal
+        return cls(goal, scene, Crew(scene, workers), accepting, held, _own_bytes(scene))
+
+    def work(self) -> None:
+        self.crew.beat(ROUND)
+        self.rounds.append(Phases())
+        self.crew.work(ROUND, self.rounds[-1])
+
+    def us(self, name: str) -> float:
+        return median(found.per_job(name).cpu_us for found in self.rounds)
+
+    @property
+    def all_us(self) -> float:
+        return median(sum(found.per_job(name).cpu_us for name in WORK) for found in self.rounds)
+
+    @property
+    def commands(self) -> float:
+        return median(sum(found.per_job(name).commands for name in WORK) for found in self.rounds)
+
+    def latency(self, name: str) -> str:
+        whole = Phases(took={name: [took for found in self.rounds for took in found.took[name]]})
+        return f"{whole.ms(name, 0.5):.2f} / {whole.ms(name, 0.99):.2f}"
+
+    def row(self) -> list[str]:
+        return [
+            f"{self.goal:,}",
+            f"{sum(self.accepting.per_job(name).cpu_us for name in ACCEPTING):.2f}",
+            f"{self.held - self.own:.0f} + {self.own:.1f}",
+            *(f"{self.us(name):.1f}" for name in WORK),
+            f"{self.all_us:.1f}",
+            f"{self.commands:.2f}",
+            *(self.latency(name) for name in ("claim", "finish")),
+        ]
+
+
+def run(jobs: int, workers: int) -> Finding:
+    with ExitStack() as servers:
+        found = [Stage.of(goal, servers.enter_context(scene()), workers) for goal in stages(jobs)]
         for _ in range(ROUNDS):
-            crew.beat(ROUND)
-            rounds.append(Phases())
-            crew.work(ROUND, rounds[-1])
-        queued = goal - sum(found.jobs["finish"] for found in rounds)
-        each = [median(found.per_job(name).cpu_us for found in rounds) for name in WORK]
-        commands = [sum(found.per_job(name).commands for name in WORK) for found in rounds]
-        for name, value in zip(figures, (goal, sum(each), held, median(commands)), strict=True):
-            figures[name].append(value)
-        rows.append(
-            [
-                f"{goal:,}",
-                f"{sum(accepting.per_job(name).cpu_us for name in ACCEPTING):.2f}",
-                f"{held - own:.0f} + {own:.1f}",
-                *(f"{us:.1f}" for us in each),
-                f"{sum(each):.1f}",
-                f"{median(commands):.1f}",
-                *(_latency(rounds, name) for name in ("claim", "finish")),
-            ]
-        )
+            for stage in found:
+                stage.work()
+        rows = [stage.row() for stage in found]
     return Finding(
         title=f"Jobs queued, and what one more costs; Redis CPU in µs a job, {workers} workers",
         columns=[
@@ -67,11 +102,16 @@ def run(scene: Scene, filler: Filler, jobs: int, workers: int) -> Finding:
         rows=rows,
         notes=[
             (
-                f"At each stage {ROUNDS} x {ROUND:,} jobs were worked off, medians; lines of {filler.line_bytes:.0f} bytes, in batches"
-                f" of {MOST:,}."
+                f"A server each; {ROUNDS} times {ROUND:,} jobs were worked off on each in turn, medians; lines of {LINE_BYTES} bytes, in"
+                f" batches of {MOST:,}."
             )
         ],
-        figures=figures,
+        figures={
+            "goals": [stage.goal for stage in found],
+            "cpu_us": [stage.all_us for stage in found],
+            "bytes": [stage.held for stage in found],
+            "commands": [stage.commands for stage in found],
+        },
     )
 
 
@@ -85,42 +125,45 @@ def _own_bytes(scene: Scene) -> float:
     return sum(int(scene.client.memory_usage(key) or 0) for key in mine) / total
 
 
-def _latency(rounds: list[Phases], name: str) -> str:
-    whole = Phases(took={name: [took for found in rounds for took in found.took[name]]})
-    return f"{whole.ms(name, 0.5):.2f} / {whole.ms(name, 0.99):.2f}"
+def intervals(batches: Sequence[int] = BATCHES) -> Finding:
+    """What is asked again and again, with few and with many batches running."""
+    with ExitStack() as servers:
+        asks = []
+        for count in batches:
+            made = servers.enter_context(scene())
+            filler = Filler(made, most=FEW)
+            fill(made, filler, FEW * count, Phases())
+            asks.append((made, _asks(made)))
+        found: dict[str, list[list[float]]] = {name: [[] for _ in asks] for name in asks[0][1]}
+        for _ in range(ROUNDS):
+            for n, (made, each) in enumerate(asks):
+                for name, ask in each.items():
+                    found[name][n].append(cpu_us(made, ask))
+    medians = {name: [median(rounds) for rounds in each] for name, each in found.items()}
+    return Finding(
+        title="What is asked at intervals; Redis CPU in µs a call",
+        columns=["", *(f"{count:,} batches running" for count in batches)],
+        rows=[[name, *(f"{us:.0f}" for us in each)] for name, each in medians.items()],
+        figures=medians,
+    )
 
 
-def per_call(scene: Scene) -> dict[str, float]:
-    """Redis CPU in µs of what is asked again and again, whatever is queued."""
-    room = room_reader(scene.client, "le", least_answer_bytes=2048)
-    told = room_reader(scene.client)
-    asks: dict[str, Callable[[], object]] = {
+def _asks(scene: Scene) -> dict[str, Callable[[], object]]:
+    return {
         "beat": partial(scene.ledger.beat, worker("w0")),
         "lead": partial(scene.ledger.lead, "w0", _LEADER_S),
         "take_chore": partial(scene.ledger.take_chore, 1.0),
         "reap": partial(scene.ledger.reap, most=100),
         "lone_reap": partial(scene.lone.reap, most=100),
-        "room, as a worker asks": told,
-        "room, as an API process asks": room,
+        "room, as a worker asks: INFO memory": room_reader(scene.client),
+        "room, as an API process asks": room_reader(scene.client, "le", least_answer_bytes=2048),
     }
-    return {name: cpu_us(scene, ask) for name, ask in asks.items()}
 
 
 def cpu_us(scene: Scene, ask: Callable[[], object], times: int = _TIMES) -> float:
+    """Of one call. What an `INFO` of the call itself took is in it."""
     ask()
     meter = Meter(scene.client)
     for _ in range(times):
         ask()
     return meter.spent().cpu_us / times
-
-
-def periodic(scene: Scene) -> Finding:
-    """To be asked while many batches are queued."""
-    found = per_call(scene)
-    batches = scene.client.zcard("le:windows")
-    return Finding(
-        title=f"What is asked at intervals, with {batches:,} batches running",
-        columns=["", "Redis CPU, µs a call"],
-        rows=[[name, f"{us:.0f}"] for name, us in found.items()],
-        figures={"batches": batches, **found},
-    )

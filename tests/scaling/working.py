@@ -117,12 +117,14 @@ def _answered(permit: str, candidate: Candidate) -> Report:
 class Crew:
     """So many workers, who take shards in turn."""
 
-    def __init__(self, scene: Scene, workers: int, *, together: int = TOGETHER, limit: float = 0) -> None:
-        """`limit`: calls at a time of the provider; 0 is none."""
+    def __init__(
+        self, scene: Scene, workers: int, *, together: int = TOGETHER, limit: float = 0, name: str = "w"
+    ) -> None:
+        """`limit`: calls at a time of the provider; 0 is none. `name` begins the workers' names."""
         self._scene = scene
         self._together = together
         limits = (Limit("p:p", "concurrency", 1, limit),) if limit else None
-        self.workers = [SimWorker(scene, f"w{n}", limits) for n in range(workers)]
+        self.workers = [SimWorker(scene, f"{name}{n}", limits) for n in range(workers)]
         self._answers = answered(texts(ANSWER_BYTES - 40))
 
     def beat(self, room: int = 0) -> None:
