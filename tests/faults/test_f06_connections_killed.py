@@ -28,7 +28,7 @@ def test_every_connection_is_killed_once_a_second(pool: str, report: Report) -> 
     with (
         running_stack(LLM_EDGE_CONCURRENCY="16", LLM_EDGE_POOL=pool) as stack,
         stack.client as client,
-        report.of("connections to Redis killed", pool, JOBS) as trial,
+        report.of("connections to Redis killed", pool, JOBS, case="F6") as trial,
     ):
         stack.simulator.patch(latency_s=0.2, latency_p95_s=0.4)
         batch = submit(client, lines(JOBS))

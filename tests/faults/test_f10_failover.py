@@ -64,7 +64,7 @@ def test_with_wait_nothing_accepted_is_lost(watched: Watched, report: Report) ->
     with (
         at_work(watched, LLM_EDGE_WAIT_REPLICAS="1") as stack,
         stack.client as client,
-        report.of("failover, WAIT 1", "gevent", JOBS) as trial,
+        report.of("failover, WAIT 1", "gevent", JOBS, case="F10") as trial,
     ):
         batch = submit(client, lines(JOBS))
         with Submits(stack, every_s=0.005) as one, Submits(stack, "other", every_s=0.005) as other:
@@ -111,7 +111,7 @@ def test_what_the_replica_has_not_heard_is_lost_where_nobody_waits_for_it(
     with (
         at_work(watched, LLM_EDGE_WAIT_REPLICAS=str(wait)) as stack,
         stack.client as client,
-        report.of(what, "gevent", LOST) as trial,
+        report.of(what, "gevent", LOST, case="F10") as trial,
     ):
         batch = submit(client, lines(50))
         assert len(outcomes(client, wait_for_end(client, batch.id))) == 50

@@ -81,7 +81,7 @@ def test_what_can_be_had_again_is_not_missed(
     with (
         running_stack(configure=broker_elsewhere, LLM_EDGE_CONCURRENCY="16") as stack,
         stack.client as client,
-        report.of(what, "gevent", JOBS) as trial,
+        report.of(what, "gevent", JOBS, case="F15") as trial,
     ):
         stack.simulator.patch(latency_s=0.2, latency_p95_s=0.4)
         batch = submit(client, lines(JOBS))
@@ -129,7 +129,7 @@ def test_all_is_lost_and_that_is_said_and_new_work_runs(
         wait_for(
             lambda: str(stack.simulator.calls()[-200:]).count("waits") == WAITING, 20, "the callers' calls"
         )
-        with report.of(what, pool, JOBS + len(lost)) as trial, Submits(stack, "after") as submits:
+        with report.of(what, pool, JOBS + len(lost), case="F15") as trial, Submits(stack, "after") as submits:
             trial.fault(lambda: forget(stack))
             served_s = served_again(stack)
             told = [future.exception(timeout=20) for future in waiting]

@@ -60,7 +60,7 @@ def test_a_server_that_takes_no_write(
     with (
         running_stack(LLM_EDGE_CONCURRENCY="16") as stack,
         stack.client as client,
-        report.of(what, "gevent", JOBS) as trial,
+        report.of(what, "gevent", JOBS, case="F16") as trial,
     ):
         with stack.valkey.client() as admin:
             admin.config_set("maxmemory", 64 * 1024 * 1024)
