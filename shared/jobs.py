@@ -166,7 +166,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger remembers of a job that has failed before: charged attempts, since when, at which providers, and how often parked.
 
     `faults` are the calls that spoke against their provider, charged or not. Both counts begin anew after an outage.
-    `recoveries`: how often its worker died while it had the job; `alone`: those where no other suspect was there (shared/suspects.py).
+    `recoveries`: how often its worker died while it had the job; `alone`: those that speak against it (shared/suspects.py).
+    `deaths`: how many workers that had no suspect had died in the fleet by the last of them.
     """
 
     attempts: int = 0
@@ -177,6 +178,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     tries: tuple[Try, ...] = ()
     recoveries: int = 0
     alone: int = 0
+    deaths: int = 0
 
 
 class Suspect(msgspec.Struct, frozen=True):

@@ -19,6 +19,8 @@ class Keys:
     | ready | list | shards waiting to be hinted at |
     | suspects | zset | shards and lone jobs whose workers died (shared/suspects.py), by the time from which on they may run |
     | lane | string | the one of them that is out, or was the last |
+    | lane:holder | string | the worker that claimed it |
+    | death:WORKER, deaths | string | its death has been counted, for an hour; how many have died that had no suspect |
     | left:WORKER | string | it has said goodbye: its jobs are not blamed for its end; for an hour |
     | hints, leases, later | zset | shards by the time at which the reaper must look at them |
     | load | int | jobs in hinted and leased shards |

@@ -26,6 +26,9 @@ class MemoryLane:
         self._now: Callable[[], float] = clock.now
         self._stores: list[HasSuspects] = []
         self._out = ""
+        self._counted: set[str] = set()
+        self.holder = ""
+        self.deaths = 0
         self.waiting: dict[str, float] = {}
         self.heard: dict[str, float] = {}
         self.left: set[str] = set()
@@ -39,9 +42,19 @@ class MemoryLane:
             return False
         return holder not in self.left
 
+    def note_death(self, holder: str) -> None:
+        """Before what it held has left it."""
+        if holder not in self._counted:
+            self._counted.add(holder)
+            self.deaths += not (self._taken and self.holder == holder)
+
+    @property
+    def _taken(self) -> bool:
+        return any(store.is_out(self._out) for store in self._stores)
+
     def next(self) -> str | None:
         """The suspect that may run now."""
-        if any(store.is_out(self._out) for store in self._stores):
+        if self._taken:
             return None
         for name, due in sorted(self.waiting.items(), key=lambda item: (item[1], item[0])):
             if due > self._now():

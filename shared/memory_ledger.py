@@ -168,6 +168,8 @@ class MemoryLedger(MemoryBatches):
         shard.state, shard.token = "leased", batch.tokens
         shard.counted = len(jobs)
         shard.at, shard.claimed_at, shard.holder = now + lease_s, now, holder
+        if shard.lane:
+            self._lane.holder = holder
         places = [_PLACE.unpack_from(batch.index, job * _PLACE.size) for job in jobs]
         return Claim(
             ref=ref,
@@ -422,9 +424,12 @@ class MemoryLedger(MemoryBatches):
         if shard.state != "leased" or batch.closing or not jobs or not self._lane.died(shard.holder):
             self._let_go(ref, batch, shard)
             return []
-        alone = shard.lane and len(jobs) == 1
+        self._lane.note_death(shard.holder)
+        alone, deaths = shard.lane and len(jobs) == 1, self._lane.deaths
         for job in jobs:
-            batch.histories[job] = after_death(batch.histories.get(job, History()), alone=alone)
+            batch.histories[job] = after_death(
+                batch.histories.get(job, History()), alone=alone, deaths=deaths
+            )
         suspects = [job for job in jobs if is_suspect(batch.histories[job])]
         group = [job for job in suspects if batch.histories[job].recoveries < SINGLE_FROM]
         single = [[job] for job in suspects if job not in group]

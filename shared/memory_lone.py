@@ -267,6 +267,7 @@ class MemoryLone:
         suspect = self._lane.next_of(self) if waited + rest > 0 else None
         if suspect is not None:
             self._lane.take(suspect)
+            self._lane.holder = holder
             self._take(suspect, taking, in_turn=True)
         else:
             self._take_up(waited, rest, taking)
@@ -435,8 +436,10 @@ class MemoryLone:
         over = [] if self._rounds.forbears(now) else _first(ran_out, most)
         for entry in over:
             self._claims.pop(entry.token or 0, None)
+            if dead := self._lane.died(entry.holder):
+                self._lane.note_death(entry.holder)
             entry.token, self._hinted = None, 0.0
-            if self._lane.died(entry.holder):
+            if dead:
                 suspects += self._after_death(entry)
             else:
                 self._enqueue(entry.view.spec.id, front=True)
@@ -455,7 +458,10 @@ class MemoryLone:
         )
 
     def _after_death(self, entry: _Entry) -> list[Suspect]:
-        history, job_id = after_death(entry.view.history, alone=entry.lane), entry.view.spec.id
+        history, job_id = (
+            after_death(entry.view.history, alone=entry.lane, deaths=self._lane.deaths),
+            entry.view.spec.id,
+        )
         entry.view = msgspec.structs.replace(entry.view, history=history)
         if is_suspect(history):
             self._waits(entry, self._now() + pause_s(history))

@@ -3,7 +3,8 @@
 A recovery is a death: the lease of a job's worker ran out, and the worker was not heard of any more. Every job that was there
 counts it, the culprit and who merely ran beside it. From the second on a job is a *suspect* and runs in the suspects' lane only, where
 one shard of them, or one lone job, is out at a time in the whole fleet: at first up to `GROUP` of a batch together, and singly once
-their worker has died, too. Only a death while it was the lane's only job speaks against a job (`alone`); after three of them it fails.
+their worker has died, too. Only a death while it was the lane's only job speaks against a job (`alone`), and only if since the death before
+no worker has died that had no suspect: else something else kills workers, too. After three of them it fails.
 The same in Lua: `lua/_lane.lua`. Why three alone, and not three at all: ops/decisions/0012-poison-jobs.md.
 """
 
@@ -35,10 +36,14 @@ Where leases are shorter than this, deaths are not told from living workers, and
 """
 
 
-def after_death(history: History, *, alone: bool) -> History:
-    """`alone`: it was the lane's only job on the worker that died."""
+def after_death(history: History, *, alone: bool, deaths: int) -> History:
+    """`alone`: it was the lane's only job on the worker that died. `deaths`: of workers that had no suspect, in all."""
+    counts = alone and history.deaths == deaths
     return msgspec.structs.replace(
-        history, recoveries=history.recoveries + 1, alone=history.alone + (1 if alone else 0)
+        history,
+        recoveries=history.recoveries + 1,
+        alone=history.alone + (1 if counts else 0),
+        deaths=deaths,
     )
 
 

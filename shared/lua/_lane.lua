@@ -63,11 +63,18 @@ local function died(holder, t)
   return call('EXISTS', P .. 'left:' .. holder) == 0
 end
 
+-- a worker's death, counted once, and before what it held has left it: `deaths` are those of workers that had no suspect
+local function note_death(holder)
+  if not call('SET', P .. 'death:' .. holder, 1, 'EX', 3600, 'NX') then return end
+  if not (lane_taken() and call('GET', P .. 'lane:holder') == holder) then call('INCR', P .. 'deaths') end
+end
+
 -- a job's history after the death of its worker; `alone`: it was the lane's only job there
 local function history_after_death(raw, alone)
   local h = raw and cjson.decode(raw) or { attempts = 0, since = 0, parked = 0 }
-  h.recoveries = (h.recoveries or 0) + 1
-  h.alone = (h.alone or 0) + (alone and 1 or 0)
+  local deaths = tonumber(call('GET', P .. 'deaths') or '0')
+  local counts = alone and (h.deaths or 0) == deaths
+  h.recoveries, h.alone, h.deaths = (h.recoveries or 0) + 1, (h.alone or 0) + (counts and 1 or 0), deaths
   return h, cjson.encode(h)
 end
 

@@ -24,6 +24,7 @@ if version > A.reads then
 end
 local token = call('HINCRBY', batch, 'token', 1)
 call('HSET', key, 'state', 'leased', 'token', token, 'holder', A.holder, 'claimed_at', stamp(t))
+if s[4] then call('SET', P .. 'lane:holder', A.holder) end
 call('ZADD', P .. 'leases', stamp(t + A.lease_s), A.ref)
 call('HINCRBY', batch, 'leases', 1)
 call('INCRBY', P .. 'load', #jobs)

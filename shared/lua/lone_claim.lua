@@ -62,6 +62,7 @@ end
 local suspect = A.waited + A.rest > 0 and next_suspect(t)
 if suspect and not is_ref(suspect) then
   take_lane(suspect)
+  call('SET', P .. 'lane:holder', A.holder)
   take(suspect, true)
 else
   take_up()

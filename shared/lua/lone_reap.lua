@@ -22,9 +22,11 @@ for _, id in ipairs(over) do
   local j = call('HMGET', key, 'status', 'token', 'holder', 'history', 'lane')
   call('ZREM', L .. 'leases', id)
   if j[1] and not ended(j[1]) and j[2] then
+    local dead = died(j[3], t)
+    if dead then note_death(j[3]) end
     call('DEL', L .. 'c:' .. j[2], L .. 'hinted')
     call('HDEL', key, 'token')
-    if died(j[3], t) then after_death(id, key, j[4], j[5]) else enqueue(id, 'L') end
+    if dead then after_death(id, key, j[4], j[5]) else enqueue(id, 'L') end
     recovered = recovered + 1
   end
 end

@@ -13,6 +13,7 @@ local suspects = {}
 
 -- the worker that had these jobs has died: suspects leave the shard to wait for the lane, in groups or each by itself
 local function after_death(ref, key, id, jobs)
+  note_death(call('HGET', key, 'holder'))
   local histories, alone = batch_key(id) .. ':at', #jobs == 1 and call('HEXISTS', key, 'lane') == 1
   local rest, group, single = {}, {}, {}
   for _, job in ipairs(jobs) do

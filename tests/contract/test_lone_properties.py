@@ -71,6 +71,7 @@ class Fleet(RuleBasedStateMachine):
         self.known: dict[str, Any] = {}
         self.outcomes: dict[str, tuple[JobStatus, bytes]] = {}
         self.gone: set[str] = set()
+        self.holders: list[str] = []
 
     def make_doors(self) -> list[Door]:
         raise NotImplementedError
@@ -203,7 +204,8 @@ class Fleet(RuleBasedStateMachine):
     )
     def claim(self, waited: int, rest: int, lease_s: float) -> Any:
         before = self._places()
-        claim = self.both(lambda lone: lone.claim(waited=waited, rest=rest, holder="w1", lease_s=lease_s))
+        self.holders.append(holder := f"w{len(self.holders)}")
+        claim = self.both(lambda lone: lone.claim(waited=waited, rest=rest, holder=holder, lease_s=lease_s))
         if claim is None:
             return multiple()
         assert len(claim.slips) <= waited + rest
@@ -317,9 +319,9 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(most=st.sampled_from([1, 2, 100]), beats=st.booleans())
     def reap(self, most: int, *, beats: bool = False) -> None:
-        """What the holder has lost counts a death, unless it `beats`."""
-        for door in self.doors if beats else ():
-            door.beat("w1")
+        """What a holder has lost counts a death, unless it `beats`."""
+        for door, holder in itertools.product(self.doors, self.holders if beats else ()):
+            door.beat(holder)
         self.both(lambda lone: lone.reap(most=most))
         for job_id in set(self.here) - set(self._found()):
             assert job_id in self.outcomes, f"{job_id} is lost"

@@ -83,7 +83,7 @@ def test_every_open_job_of_a_dead_worker_counts_it_and_who_has_ended_does_not(st
     assert [history(stores, batch_id, n).recoveries for n in range(4)] == [1, 0, 1, 1]
     (again,) = claims(stores)
     assert jobs_of(again) == [0, 2, 3]
-    assert {slip.history for slip in again.slips} == {History(recoveries=1)}
+    assert {slip.history for slip in again.slips} == {History(recoveries=1, deaths=1)}
 
 
 def test_a_worker_that_still_beats_or_has_said_goodbye_counts_nothing(stores: Stores) -> None:
@@ -139,14 +139,33 @@ def test_a_group_whose_worker_dies_runs_singly_and_three_deaths_alone_are_to_bla
         (claim,) = claims(stores)
         assert jobs_of(claim) == [2]
         die(stores)
-        assert history(stores, batch_id, 2) == History(recoveries=3 + alone, alone=alone)
+        assert history(stores, batch_id, 2) == History(recoveries=3 + alone, alone=alone, deaths=1)
         assert claims(stores) == [], "it waits a moment"
         stores.pass_time(pause_s)
     claims(stores)
     assert die(stores).suspects == (), "no suspect any more"
     (last,) = claims(stores, holder="idle", lease_s=LONG_S)
-    assert last.slips[0].history == History(recoveries=6, alone=3)
+    assert last.slips[0].history == History(recoveries=6, alone=3, deaths=1)
     assert suspects.is_blamed(last.slips[0].history)
+
+
+def test_while_workers_die_of_something_else_too_a_death_alone_proves_nothing(stores: Stores) -> None:
+    """Those that had no suspect, that is; here they have a lone job."""
+    batch_id, other = to_the_lane(stores, 1), job()
+    for n in range(6):
+        (claim,) = claims(stores, holder=f"mine-{n}")
+        assert jobs_of(claim) == [0]
+        if n < 4:
+            other = job()
+            stores.lone.submit([other])
+            stores.lone.claim(waited=1, rest=1, holder=f"other-{n}", lease_s=LEASE_S)
+        stores.pass_time(LEASE_S + 0.05)
+        stores.lone.reap(most=10)
+        stores.lone.finish([result(other.spec.id)], writer="w", serial=next(_serials))
+        die(stores)
+        assert history(stores, batch_id, 0).alone == max(0, n - 3)
+        stores.pass_time(PAUSES_S[-1])
+    assert history(stores, batch_id, 0).recoveries == suspects.SUSPECT_FROM + 6
 
 
 def test_the_last_of_a_group_was_alone(stores: Stores) -> None:
@@ -154,7 +173,7 @@ def test_the_last_of_a_group_was_alone(stores: Stores) -> None:
     (claim,) = claims(stores)
     finish(stores, claim, 0, 1)
     die(stores)
-    assert history(stores, batch_id, 2) == History(recoveries=3, alone=1)
+    assert history(stores, batch_id, 2) == History(recoveries=3, alone=1, deaths=1)
 
 
 @pytest.mark.parametrize("kind", ["retry", "park"])
@@ -251,7 +270,7 @@ def test_a_lone_suspect_runs_singly_and_three_deaths_alone_are_to_blame(stores: 
     found = lone.get(good.spec.id)
     assert found is not None
     assert found.waiting is not None
-    assert (found.waiting.reason, found.history) == (Reason.SUSPECT, History(recoveries=2))
+    assert (found.waiting.reason, found.history) == (Reason.SUSPECT, History(recoveries=2, deaths=1))
     plain = job()
     lone.submit([plain])
     first = claim_lone(lone)
@@ -270,7 +289,7 @@ def test_a_lone_suspect_runs_singly_and_three_deaths_alone_are_to_blame(stores: 
             assert lone.claim(waited=9, rest=9, holder="w", lease_s=9) is None, "it waits a moment"
             stores.pass_time(PAUSES_S[alone])
     blamed = claim_lone(lone)
-    assert blamed.slips[0].history == History(recoveries=5, alone=3)
+    assert blamed.slips[0].history == History(recoveries=5, alone=3, deaths=1)
     assert suspects.is_blamed(blamed.slips[0].history)
 
 

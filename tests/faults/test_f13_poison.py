@@ -3,6 +3,7 @@
 A kill is `kill -9` from outside: of the worker that has the poison in call, or of any. The short form is tests/flow/test_poison.py.
 """
 
+import json
 import random
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+import requests
 from support.batches import TERMINAL, lines, outcomes, submit, wait_for_end
 from support.poison import (
     DEADLY,
@@ -27,7 +29,7 @@ from support.waiting import wait_for
 
 from shared.reasons import Reason
 
-pytestmark = [pytest.mark.verify, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(900)]
 
 POOLS = pytest.mark.parametrize("pool", ["gevent", "threads"])
 POISON = 120
@@ -113,6 +115,30 @@ def test_two_poison_jobs_are_told_from_each_other_and_from_the_innocent(pool: st
         assert failed == {"poison-5": "worker_killed", "poison-45": "worker_killed"}
 
 
+def calls(stack: Stack) -> int:
+    return int(stack.simulator.stats()["default"]["calls"])
+
+
+def at_work(stack: Stack) -> list["subprocess.Popen[bytes]"]:
+    """The workers that have calls under way; any where none says so."""
+    told = requests.get(f"{stack.base_url}/workers", timeout=5).json()["data"]
+    busy = [worker["id"] for worker in told if worker["in_flight"]]
+    return [w for w in stack.workers if any(f"-{w.pid}-" in name for name in busy)] or stack.workers
+
+
+def suspects_made(stack: Stack) -> dict[int, int]:
+    """From the logs: how many jobs became suspects, and how many of them died alone, by how often."""
+    found: dict[int, int] = {}
+    for log in stack.folder.glob("*.log"):
+        for row in log.read_text().splitlines():
+            event = json.loads(row) if row.startswith("{") else {}
+            if event.get("event") == "suspects":
+                found[0] = found.get(0, 0) + event["count"]
+            if event.get("event") == "suspect":
+                found[event["alone"]] = found.get(event["alone"], 0) + 1
+    return found
+
+
 @POOLS
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
@@ -120,16 +146,20 @@ def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
     with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
         batch = submit(client, lines(4000))
         lone = [submit_lone(stack, f"lone {n}") for n in range(40)]
-        for _ in range(KILLS):
-            due = time.monotonic() + rng.uniform(0.2, 1.5)
-            wait_for(lambda due=due: time.monotonic() >= due, 10, "the next kill")  # type: ignore[misc]
-            stack.kill_worker(rng.choice(stack.workers))
+        for n in range(KILLS):
+            goal = calls(stack) + rng.randrange(5, 80)
+            wait_for(lambda goal=goal: calls(stack) >= goal, 60, "workers to be at work")  # type: ignore[misc]
+            stack.kill_worker(rng.choice(at_work(stack)))
             stack.start_worker(wait=False)
-            lone.append(submit_lone(stack, "lone, and late"))
+            lone += [submit_lone(stack, f"lone, and late {n} {m}") for m in range(4)]
+        began = time.monotonic()
         ended = wait_for_end(client, batch.id, timeout_s=120, every_s=0.1)
         found = outcomes(client, ended)
         assert len(found) == 4000
         assert [row for row in found.values() if row["error"]] == []
+        made = suspects_made(stack)
+        sys.stdout.write(f"{pool}: {KILLS} kills, suspects (jobs by deaths alone): {made}, ")
+        sys.stdout.write(f"all done {time.monotonic() - began:.1f} s after the last\n")
 
         def done() -> bool:
             states = {lone_job(stack, job_id)["status"] for job_id in lone}

@@ -7,9 +7,14 @@ from shared.suspects import after_death, is_blamed, is_suspect, pause_s
 
 
 def test_a_death_is_counted_and_one_alone_twice_over() -> None:
-    first = after_death(History(attempts=2), alone=False)
-    assert first == History(attempts=2, recoveries=1)
-    assert after_death(first, alone=True) == History(attempts=2, recoveries=2, alone=1)
+    first = after_death(History(attempts=2), alone=False, deaths=4)
+    assert first == History(attempts=2, recoveries=1, deaths=4)
+    assert after_death(first, alone=True, deaths=4) == History(attempts=2, recoveries=2, alone=1, deaths=4)
+
+
+def test_where_others_have_died_since_a_death_alone_proves_nothing() -> None:
+    before = History(recoveries=3, alone=1, deaths=4)
+    assert after_death(before, alone=True, deaths=5) == History(recoveries=4, alone=1, deaths=5)
 
 
 @pytest.mark.parametrize(
