@@ -48,25 +48,22 @@ for i = #readable, 1, -1 do
   enqueue(readable[i], 'L')
 end
 
-local function take_up()
-  drain('now', A.waited)
-  local room = math.min(A.rest, A.most - (#out - 4) / 7)
-  for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
-    if bytes >= A.most_bytes then break end
-    call('ZREM', L .. 'later', id)
-    room = room - take(id)
-  end
-  drain('soon', room)
-end
-
-local suspect = A.waited + A.rest > 0 and next_suspect(t)
+local waited, rest = A.waited, A.rest
+local suspect = waited + rest > 0 and next_suspect(t)
 if suspect and not is_ref(suspect) then
   take_lane(suspect)
   call('SET', P .. 'lane:holder', A.holder)
   take(suspect, true)
-else
-  take_up()
+  waited, rest = 0, 0 -- it runs by itself
 end
+drain('now', waited)
+local room = math.min(rest, A.most - (#out - 4) / 7)
+for _, id in ipairs(call('ZRANGEBYSCORE', L .. 'later', '-inf', stamp(t + A.tolerance_s), 'LIMIT', 0, room)) do
+  if bytes >= A.most_bytes then break end
+  call('ZREM', L .. 'later', id)
+  room = room - take(id)
+end
+drain('soon', room)
 if call('EXISTS', L .. 'newer') == 1 then
   local looked = call('ZCOUNT', L .. 'newer', '-inf', A.reads) > 0 and t or t + A.look_again_s
   call('SET', L .. 'looked', stamp(looked), 'EX', 60)
