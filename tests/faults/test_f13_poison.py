@@ -127,7 +127,7 @@ def at_work(stack: Stack) -> list["subprocess.Popen[bytes]"]:
 
 
 def suspects_made(stack: Stack) -> dict[int, int]:
-    """From the logs: how many jobs became suspects, and how many of them died alone, by how often."""
+    """From the logs: how often a death made, or kept, a job a suspect, by its deaths alone."""
     found: dict[int, int] = {}
     for log in stack.folder.glob("*.log"):
         for row in log.read_text().splitlines():
@@ -158,7 +158,7 @@ def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
         assert len(found) == 4000
         assert [row for row in found.values() if row["error"]] == []
         made = suspects_made(stack)
-        sys.stdout.write(f"{pool}: {KILLS} kills, suspects (jobs by deaths alone): {made}, ")
+        sys.stdout.write(f"{pool}: {KILLS} kills, suspects (how often, by deaths alone): {made}, ")
         sys.stdout.write(f"all done {time.monotonic() - began:.1f} s after the last\n")
 
         def done() -> bool:
