@@ -67,6 +67,11 @@ def inspect(
         asked = ask(server)
         findings.faults.extend(f"{name}: {line}" for line in asked.faults)
         findings.warnings.extend(f"{name}: {line}" for line in asked.warnings)
+        if name == "REDIS_URL" and asked.replicas is not None and asked.replicas < settings.wait_replicas:
+            findings.warnings.append(
+                f"LLM_EDGE_WAIT_REPLICAS={settings.wait_replicas}: {asked.replicas} replicas are connected, so"
+                " every submit will be answered 503"
+            )
     if not environ.get("REDIS_URL"):
         notes.append("server: REDIS_URL is not set; `llm-edge up` will run an embedded one")
     return findings, notes

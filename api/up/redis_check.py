@@ -18,10 +18,11 @@ from shared.room import NO_MAXMEMORY, evicts
 
 @dataclass(frozen=True)
 class Findings:
-    """`faults` make the server unfit; `warnings` are worth knowing. One line each."""
+    """`faults` make the server unfit; `warnings` are worth knowing. One line each. `replicas`: how many are connected, where it was told."""
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    replicas: int | None = None
 
 
 def examine(server: RedisServer) -> Findings:
@@ -70,6 +71,7 @@ def judge(server: RedisServer, info: Mapping[str, Any]) -> Findings:
         warnings.append(
             f"{shown}: the append-only file is off, so a restart of the server may lose accepted jobs"
         )
-    if server.sentinel is not None and not int(info.get("connected_slaves", 0)):
+    replicas = int(info.get("connected_slaves", 0))
+    if server.sentinel is not None and not replicas:
         warnings.append(f"{shown}: no replica is connected, so there is nothing to fail over to")
-    return Findings(faults, warnings)
+    return Findings(faults, warnings, replicas)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import requests
@@ -76,6 +77,25 @@ def test_what_no_replica_has_is_503_and_the_same_key_finds_it_later(stack: Stack
     assert after == {what: made + 1 for what, made in before.items()}
     with replica.client() as there:
         assert there.exists(f"le:f:{ids[0]}", f"le:b:{ids[1]}", f"le:j:{ids[2]}") == 3
+
+
+def test_an_sdks_own_repetition_needs_no_key(stack: Stack, replica: Replica) -> None:
+    """It says that it is one."""
+    file_id = post(stack, "files", "third").json()["id"]
+    batch = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
+    bodies: dict[str, dict[str, object]] = {"batches": {**batch}, "chat/completions": {**BODY, "n": 1}}
+
+    def send(path: str, times: int) -> requests.Response:
+        headers = {"Prefer": "respond-async", "x-stainless-retry-count": str(times)}
+        return requests.post(f"{stack.base_url}/{path}", json=bodies[path], headers=headers, timeout=10)
+
+    def kept(path: str) -> str:
+        return str(send(path, 1).json().get("id", ""))
+
+    with replica.silent():
+        made = {path: refused(send(path, 0)).split(" ", 1)[0] for path in bodies}
+    for path, name in made.items():
+        assert wait_for(partial(kept, path), 20, "the replica to be in step again") == name
 
 
 def test_who_waits_for_an_answer_gets_it_without_replicas(stack: Stack) -> None:

@@ -205,6 +205,15 @@ def test_servers_are_asked_once_each_and_warnings_are_no_faults() -> None:
     assert asked[1:] == ["redis://r:6379/0", "redis://b:6379/0", "redis://r:6379/0"]
 
 
+@pytest.mark.parametrize(
+    ("connected", "words"), [(1, []), (0, ["LLM_EDGE_WAIT_REPLICAS=1: 0 replicas"]), (None, [])]
+)
+def test_fewer_replicas_than_submits_wait_for_are_warned_of(connected: int | None, words: list[str]) -> None:
+    env = {"REDIS_URL": "redis://h:6379/0", "LLM_EDGE_WAIT_REPLICAS": "1"}
+    findings, _ = config.inspect(env, lambda _: Findings(replicas=connected))
+    assert [line[: len(word)] for line, word in zip(findings.warnings, words, strict=True)] == words
+
+
 def test_up_refuses_other_than_loopback() -> None:
     result = edge("up", "--host", "0.0.0.0")  # noqa: S104  that is what is refused
     assert result.exit_code == 1
