@@ -148,8 +148,12 @@ def waiting_of(
 ) -> list[WaitingObject]:
     """What is queued waits too, where nothing begins, or none of the workers alive can take it."""
     if stopped is not None:
-        jobs = progress.queued + progress.running
-        found = [WaitingObject.of(w) for w in progress.waiting]
+        # where Redis takes no write nobody can be heard of: that says nothing of the workers
+        unheard = {Reason.WORKER_SILENT} if stopped.reason is Reason.STORE_AWAY else set[Reason]()
+        jobs = (
+            progress.queued + progress.running + sum(w.jobs for w in progress.waiting if w.reason in unheard)
+        )
+        found = [WaitingObject.of(w) for w in progress.waiting if w.reason not in unheard]
         return [*found, _nobody(stopped, jobs)] if jobs else found
     if batch.v <= max((worker.reads for worker in workers), default=0):
         return [WaitingObject.of(w) for w in progress.waiting]

@@ -6,6 +6,7 @@ import time
 import pytest
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report
+from support.invariants import at_rest
 from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.submits import Submits, ended, nobody_has_ended, served_again
@@ -54,3 +55,4 @@ def test_every_connection_is_killed_once_a_second(pool: str, report: Report) -> 
         assert (trial.figures.lost, trial.figures.doubled) == (0, 0)
         assert trial.figures.again == 0, "a connection that breaks costs no call"
         nobody_has_ended(stack)
+        at_rest(stack)

@@ -9,6 +9,7 @@ import requests
 from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
 from support.callers import Callers
 from support.faults import Report, called_again
+from support.invariants import at_rest
 from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.submits import (
@@ -102,6 +103,7 @@ def test_what_can_be_had_again_is_not_missed(
         assert {found["status"] for found in jobs.values()} == {"completed"}
         assert (trial.figures.lost, trial.figures.doubled, trial.figures.again) == (0, 0, 0)
         nobody_has_ended(stack)
+        at_rest(stack)
 
 
 def flush(stack: Stack) -> None:
@@ -157,3 +159,4 @@ def test_all_is_lost_and_that_is_said_and_new_work_runs(
         assert hand_in(stack, "lost 0").json()["id"] not in lost, "the key is forgotten, too"
         assert canary(stack) < 2
         nobody_has_ended(stack)
+        at_rest(stack)

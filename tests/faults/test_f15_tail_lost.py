@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report
+from support.invariants import at_rest
 from support.stack import Stack, running_stack
 from support.submits import Submits, ended, hand_in, job, nobody_has_ended, served_again
 from support.waiting import wait_for
@@ -53,6 +54,7 @@ def test_where_only_the_process_dies_nothing_accepted_is_lost(
         assert {state["status"] for state in jobs.values()} == {"completed"}
         assert trial.figures.again <= KILLS * 32, "more than was in flight"
         nobody_has_ended(stack)
+        at_rest(stack)
 
 
 def written(stack: Stack) -> int:
@@ -104,3 +106,4 @@ def test_what_was_accepted_last_is_unknown_and_the_rest_ends_once(report: Report
         assert again not in gone
         assert ended(stack, [again])[again]["status"] == "completed"
         nobody_has_ended(stack)
+        at_rest(stack)

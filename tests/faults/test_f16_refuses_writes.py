@@ -10,6 +10,7 @@ import pytest
 import requests
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report
+from support.invariants import at_rest
 from support.stack import Stack, running_stack
 from support.submits import Submits, check_refusal, ended, nobody_has_ended, served_again
 from support.waiting import wait_for
@@ -108,3 +109,4 @@ def test_a_server_that_takes_no_write(
         assert {found["status"] for found in jobs.values()} == {"completed"}
         assert (trial.figures.lost, trial.figures.doubled, trial.figures.again) == (0, 0, 0)
         nobody_has_ended(stack)
+        at_rest(stack)
