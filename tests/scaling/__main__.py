@@ -40,8 +40,9 @@ def main() -> None:
     teller = Teller(asked)
     if "full" in names:
         names |= full.NEEDED - set(teller.figures)
-    with scene() as made:
-        _measure(teller, made, Filler(made), asked.jobs, asked.workers, names)
+    if names & {"life", "riding", "lone"}:
+        with scene() as made:
+            _measure(teller, made, Filler(made), asked.jobs, asked.workers, names)
     if "crowd" in names:
         teller.tell("crowd", lambda: crowd.run(asked.workers))
     if "queued" in names:
@@ -49,10 +50,7 @@ def main() -> None:
     if "intervals" in names:
         teller.tell("intervals", queued.intervals)
     if "aof" in names:
-        with scene(aof=True) as made:
-            teller.tell(
-                "aof", lambda: life.run(made, Filler(made), min(asked.jobs, LIFE_JOBS), asked.workers)
-            )
+        teller.tell("aof", lambda: life.with_aof(asked.workers))
     if "real" in names:
         teller.tell("real", real.run)
     if "full" in names:
