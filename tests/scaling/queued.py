@@ -60,15 +60,18 @@ class Stage:
         self.crew.work(ROUND, self.rounds[-1])
 
     def us(self, name: str) -> float:
-        return median(found.per_job(name).cpu_us for found in self.rounds)
+        """A round in which no segment became whole says nothing of rolling up."""
+        return median(found.per_job(name).cpu_us for found in self.rounds if found.jobs[name])
 
     @property
     def all_us(self) -> float:
-        return median(sum(found.per_job(name).cpu_us for name in WORK) for found in self.rounds)
+        return sum(self.us(name) for name in WORK)
 
     @property
     def commands(self) -> float:
-        return median(sum(found.per_job(name).commands for name in WORK) for found in self.rounds)
+        return sum(
+            median(found.per_job(name).commands for found in self.rounds if found.jobs[name]) for name in WORK
+        )
 
     def latency(self, name: str) -> str:
         whole = Phases(took={name: [took for found in self.rounds for took in found.took[name]]})
