@@ -29,7 +29,7 @@ BREAKER = Breaker(success_threshold=1)
 PROVIDER = Provider(id="p1", endpoint="http://127.0.0.1:9/v1")
 OF_FILES = ("put", "pin", "unpin")
 OWN = re.compile(r"b:(?P<id>batch_\w+)(:(st|ix|at|ta|ru|sh|r:\d+|s:\d+))?")
-OF_THE_FLEET = re.compile(r"(bs|once|wr|wait|woken|lm|lone|pv|sk|gs|fl|left)(:.*)?")
+OF_THE_FLEET = re.compile(r"(bs|once|wr|wait|woken|lm|lone|pv|sk|gs|fl|left|death)(:.*)?")
 """Of which there is one for each owner, writer, provider or scope."""
 
 _ROW = re.compile(r"^\| `(?P<script>\w+)` \| (?P<batches>none|one|many) \| (?P<fleet>[^|]*) \|", re.MULTILINE)
