@@ -1,5 +1,6 @@
 """What every request passes first: it gets an id, and is admitted or refused (`api.admission`) before its body is read."""
 
+import asyncio
 import secrets
 import time
 
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.admission import Admit
 from api.problems import envelope, problem
-from shared.errors import EdgeError
+from shared.errors import EdgeError, StoppingError
 from shared.logs import get_logger
 
 _log = get_logger(__name__)
@@ -27,6 +28,7 @@ _FAILED = JSONResponse(
     ),
     status_code=500,
 )
+_STOPPING = problem(StoppingError())
 
 
 class Guard:
@@ -58,6 +60,10 @@ class Guard:
                 await self._serve(scope, receive, send_with_id)
             except ClientDisconnect:
                 status = _LEFT
+            except asyncio.CancelledError:  # by `api.server`, whose grace time is over, and by nobody else
+                if status:
+                    raise  # an answer that is cut short: the connection breaks, so that it shows
+                await _STOPPING(scope, receive, send_with_id)
             except Exception:  # noqa: BLE001  an edge: whatever breaks is answered, and logged once, under its id
                 _log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if not status:

@@ -103,6 +103,20 @@ def too_slow(job_id: str, waited_s: float) -> Answer:
     return Answer(504, msgspec.json.encode(body), headers)
 
 
+def stopping(job_id: str) -> Answer:
+    """For a job whose caller waits at a process that is being stopped: it goes on, and its repetition finds it."""
+    message = (
+        f"This server process is being stopped before the job {job_id} is done. It goes on: repeat the request as the"
+        f" SDKs do (with its Idempotency-Key, or `x-stainless-retry-count`), or poll GET /v1/jobs/{job_id}."
+    )
+    headers = {"x-llm-edge-job": job_id, "retry-after": "1", "location": f"/v1/jobs/{job_id}"}
+    body = {
+        "error": {"message": message, "type": "server_error", "param": None, "code": "server_stopping"},
+        "job_id": job_id,
+    }
+    return Answer(503, msgspec.json.encode(body), headers)
+
+
 def no_provider(job_id: str, waiting: Waiting, lasts_s: float) -> Answer:
     """For a job that nobody can serve within the caller's wait."""
     if waiting.reason == Reason.BUDGET_SPENT:

@@ -1,6 +1,8 @@
 """Streaming multipart uploads: the file goes to the store chunk by chunk and never sits in memory, or on disk, whole."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import anyio.to_thread
@@ -20,6 +22,9 @@ _MAX_FIELD_BYTES = 16 * 1024
 _MAX_HEADER_BYTES = 8 * 1024
 _DRAIN_BYTES = 512 * 1024 * 1024
 """A file that is refused is read to its end up to here, so that the client hears why instead of a reset."""
+
+LINGER_S = 2.0
+"""So long the rest of an upload is read that is cut off because this process is being stopped, to the same end."""
 
 
 T = TypeVar("T")
@@ -210,14 +215,22 @@ async def receive(request: Request, intake: Intake) -> Uploaded:
     """Take in one upload; nothing of it shows until it is published.
 
     Raises RequestError for a form that is none or is cut short, TooLargeError, StoreUnavailableError where there is no
-    room; either way, and when the client goes away, what was stored is discarded.
+    room; either way, when the client goes away and when this process is being stopped, what was stored is discarded.
     """
     try:
         return await _receive(request, intake)
-    except BaseException:
+    except BaseException as exc:
         with anyio.CancelScope(shield=True):
             await intake.discard()
+            if isinstance(exc, asyncio.CancelledError):
+                await _linger(request)
         raise
+
+
+async def _linger(request: Request) -> None:
+    with anyio.move_on_after(LINGER_S), suppress(ClientDisconnect, RuntimeError):  # the second: all had come
+        async for _ in request.stream():
+            pass
 
 
 async def _receive(request: Request, intake: Intake) -> Uploaded:

@@ -33,6 +33,8 @@ class Settings(RedisSettings):
         None, alias="METRICS_TOKEN", repr=False
     )
 
+    api_grace_s: Annotated[float, Field(gt=0, le=86_400)] = Field(20.0, alias="LLM_EDGE_API_GRACE_S")
+
     # the fleet
     pool: Literal["gevent", "threads"] = Field("gevent", alias="LLM_EDGE_POOL")
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LLM_EDGE_CONCURRENCY")

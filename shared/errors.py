@@ -11,6 +11,7 @@ EdgeError
 │   ├── KeyReusedError       422
 │   └── TooLargeError        413
 ├── UnavailableError         503: not now; try again after retry_after_s
+│   ├── StoppingError        this process is being stopped
 │   ├── StoreUnavailableError    Redis did not answer, or refused to write
 │   │   └── StoreRefusedError    Redis does not let us in: TLS, password, permissions; an operator must mend it
 │   └── NewerRecordError         a record of a newer release, which this process does not understand
@@ -120,6 +121,17 @@ class UnavailableError(EdgeError):
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: float = 1.0) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class StoppingError(UnavailableError):
+    """This API process is being stopped, and its grace time ended before the answer was there."""
+
+    default_code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server process is being stopped and could not finish the request in time; send it again."
+        )
 
 
 NO_ROOM = "insufficient_storage"

@@ -80,7 +80,7 @@ class DemoStack:
         words = [sys.executable, "-m", "api.cli.main", "up", "--port", "0", "--dir", str(folder.path)]
         words += ["--grace", str(GRACE_S), *(["--workers", str(workers)] if workers else [])]
         env = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
-        env |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+        env |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "LLM_EDGE_API_GRACE_S": str(GRACE_S)}
         if providers is None:  # from an empty folder, in which no providers file can be found
             home = folder.path / "home"
             home.mkdir(mode=0o700, exist_ok=True)

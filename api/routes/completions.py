@@ -259,12 +259,15 @@ async def _earlier(asked: _Asked, job: NewJob, parts: Parts) -> "tuple[str, asyn
 async def _outcome(
     job_id: str, ended: "asyncio.Future[Heard]", asked: _Asked, request: Request, parts: Parts
 ) -> Answer | None:
-    """How the job ended, that it goes on beyond the wait limit or cannot be done within it, or None where the caller has left."""
+    """How the job ended; that it goes on beyond the wait limit or this process' own end, or cannot be done within the limit; None where the caller has left."""
     left: asyncio.Future[Any] = asyncio.ensure_future(
         request.receive()
     )  # after the body only the disconnection can come
     try:
         heard = await _heard(job_id, ended, left, parts)
+    except asyncio.CancelledError:  # this process is being stopped
+        await anyio.to_thread.run_sync(_leave, parts, job_id, False)
+        return job_result.stopping(job_id)
     finally:
         left_us = left.done() and not left.cancelled()
         left.cancel()

@@ -12,8 +12,8 @@ from api.up.parts import Part, Role
 from api.up.simulated import simulator_argv
 from api.up.valkey import Instance, Server, answers, listens
 
-API_GRACE_S = 25.0
-"""Longer than the server itself gives its open requests."""
+API_ENDS_S = 5.0
+"""What the API needs to end, beyond the time that it gives its open requests."""
 SERVER_GRACE_S = 10.0
 SIMULATOR_GRACE_S = 3.0
 
@@ -55,6 +55,8 @@ class Stack:
     """The host part of the workers' names before their number."""
     environ: Mapping[str, str]
     grace_s: float = 30.0
+    api_grace_s: float = 20.0
+    """What the API gives its open requests."""
     concurrency: int | None = None
     pool: str = "gevent"
     log_level: str | None = None
@@ -74,7 +76,7 @@ def parts_of(stack: Stack) -> list[Part]:
         argv = simulator_argv(stack.simulated.port, stack.simulated.options)
         answer = partial(listens, stack.simulated.port)
         parts.append(Part("simulator", Role.SIMULATOR, argv, env, SIMULATOR_GRACE_S, answer))
-    parts.append(Part("api", Role.API, _command("api"), env, API_GRACE_S))
+    parts.append(Part("api", Role.API, _command("api"), env, stack.api_grace_s + API_ENDS_S))
     for number in range(1, stack.workers + 1):
         argv = _command("worker", "--name", f"w@{stack.worker_names}-{number}", "--pool", stack.pool)
         parts.append(Part(f"worker-{number}", Role.WORKER, argv, env, stack.grace_s))

@@ -71,6 +71,7 @@ def bring_up(
         if count := folder.end_leftovers():
             say(f"ended {count} processes that an earlier run had left behind")
         stack = _stack(options, environ, folder, say, simulated=providers is None)
+        stack = replace(stack, api_grace_s=settings.api_grace_s)
         if keyring:
             say(f"keys: {keyring}")
             stack = replace(stack, own_key=new_key())
