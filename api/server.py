@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
             task.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's own would have the signal raised again at the end, so that no stop looked orderly."""
+        """Without what uvicorn does besides: it raises the signal again at the end, so that no stop looks orderly."""
         del frame
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True

@@ -124,7 +124,7 @@ class UnavailableError(EdgeError):
 
 
 class StoppingError(UnavailableError):
-    """This API process is being stopped, and its grace time ended before the answer was there."""
+    """The API process is being stopped, and its grace time ended before the answer was there."""
 
     default_code = "server_stopping"
 

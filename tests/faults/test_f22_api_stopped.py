@@ -11,59 +11,18 @@ from typing import Any
 import pytest
 import requests
 from openai import OpenAI
+from support.balancer import balancing
 from support.batches import lines, submit
 from support.callers import MODEL, Callers
 from support.faults import Report
 from support.full import full
 from support.invariants import Accepted, at_rest, get, settled
+from support.slow_upload import Upload
 from support.stack import Stack, free_port, running_stack
 from support.waiting import wait_for
 
 GRACE_S = 3.0
 ENDS_S = GRACE_S + 10.0
-both_signals = pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-
-
-class Upload:
-    """A file on its slow way: a socket, so that the test decides what has been sent."""
-
-    def __init__(self, stack: Stack, promised: int) -> None:
-        self._form = (
-            b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
-        )
-        self._end = b"\r\n--x--\r\n"
-        self._left = promised
-        self._socket = socket.create_connection(("127.0.0.1", stack.port))
-        self._socket.settimeout(20)
-        length = len(self._form) + promised + len(self._end)
-        head = (
-            "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-            f"Content-Length: {length}\r\n\r\n"
-        )
-        self._socket.sendall(head.encode() + self._form)
-
-    def send(self, count: int) -> None:
-        self._left -= count
-        self._socket.sendall((b"y" * 99 + b"\n") * (count // 100))
-
-    def finish(self) -> None:
-        self.send(self._left)
-        self._socket.sendall(self._end)
-
-    def answer(self) -> requests.Response:
-        """What the server says, read to the connection's end."""
-        said = b""
-        while part := self._socket.recv(65536):
-            said += part
-        self._socket.close()
-        head, _, body = said.partition(b"\r\n\r\n")
-        found = requests.Response()
-        status, *fields = head.decode().split("\r\n")
-        found.status_code = int(status.split()[1])
-        found.headers.update(dict(field.split(": ", 1) for field in fields))
-        found._content = body
-        return found
 
 
 def ask(url: str, text: str, **headers: str) -> requests.Response:
@@ -109,12 +68,14 @@ def in_flight(stack: Stack) -> int:
     return int(stack.simulator.stats()["default"]["in_flight"])
 
 
-@both_signals
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_what_ends_within_the_grace_time_is_served(sig: int, report: Report) -> None:
     with (
-        running_stack(LLM_EDGE_API_GRACE_S="15") as stack,
+        running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S="15") as stack,
         ThreadPoolExecutor(40) as threads,
-        report.of(f"API stopped ({signal.Signals(sig).name}), all in time", "gevent", 290, case="F22") as trial,
+        report.of(
+            f"API stopped ({signal.Signals(sig).name}), all in time", "gevent", 290, case="F22"
+        ) as trial,
     ):
         stack.simulator.patch(latency_s=1.5)
         accepted = Accepted(stack)
@@ -139,10 +100,10 @@ def test_what_ends_within_the_grace_time_is_served(sig: int, report: Report) -> 
         at_rest(stack)
 
 
-@both_signals
+@pytest.mark.parametrize("sig", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=full)])
 def test_what_does_not_is_told_to_come_again_and_finds_its_job(sig: int, report: Report) -> None:
     with (
-        running_stack(LLM_EDGE_API_GRACE_S=str(GRACE_S)) as stack,
+        running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S=str(GRACE_S)) as stack,
         ThreadPoolExecutor(41) as threads,
         report.of(f"API stopped ({signal.Signals(sig).name}), too slow", "gevent", 40, case="F22") as trial,
     ):
@@ -160,7 +121,7 @@ def test_what_does_not_is_told_to_come_again_and_finds_its_job(sig: int, report:
         ended: list[Callable[[], None]] = []
         trial.fault(lambda: ended.append(stop_api(stack, sig)))
         # this one sends on while the grace time ends: it is heard out, so that it hears why
-        sending = threads.submit(lambda: (_pace(slow, GRACE_S + 1.0), slow.answer())[1])
+        sending = threads.submit(_paced, slow, GRACE_S + 1.0)
         told = {n: future.result() for n, future in asked.items()}
         told_to_repeat(half.answer())
         told_to_repeat(sending.result())
@@ -187,18 +148,19 @@ def how(n: int) -> dict[str, str]:
     return {"Idempotency-Key": f"key {n}"} if n >= 20 else {"x-stainless-retry-count": "1"}
 
 
-def _pace(upload: Upload, for_s: float) -> None:
-    """Bytes now and then, and the rest after so many seconds."""
+def _paced(upload: Upload, for_s: float) -> requests.Response:
+    """Bytes now and then, and the rest after so many seconds: the answer."""
     until = time.monotonic() + for_s
     while time.monotonic() < until:
         upload.send(100)
         threading.Event().wait(0.05)
     upload.finish()
+    return upload.answer()
 
 
 def test_a_second_interrupt_ends_the_grace_time(report: Report) -> None:
     with (
-        running_stack(LLM_EDGE_API_GRACE_S="600") as stack,
+        running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S="600") as stack,
         ThreadPoolExecutor(4) as threads,
         report.of("API stopped twice", "gevent", 4, case="F22") as trial,
     ):
@@ -208,7 +170,8 @@ def test_a_second_interrupt_ends_the_grace_time(report: Report) -> None:
         wait_for(lambda: in_flight(stack) == 4, 20, "calls in flight")
         ended = stop_api(stack, signal.SIGINT)
         assert stack.api is not None
-        trial.fault(lambda: stack.api and stack.api.send_signal(signal.SIGINT))
+        api = stack.api
+        trial.fault(lambda: api.send_signal(signal.SIGINT))
         accepted.jobs += [told_to_repeat(future.result())["job_id"] for future in asked]
         ended()
         stack.start_api()
@@ -221,16 +184,16 @@ def test_a_second_interrupt_ends_the_grace_time(report: Report) -> None:
 def test_a_rolling_restart_behind_clients_that_repeat(jobs: int, restarts: int, report: Report) -> None:
     """Two APIs behind one address, one of them stopped at a time: stock SDKs notice nothing."""
     with (
-        running_stack(LLM_EDGE_API_GRACE_S="2") as stack,
+        running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S="2") as stack,
         report.of("two APIs stopped by turns", "gevent", jobs + 600, case="F22") as trial,
     ):
         stack.simulator.patch(latency_s=0.5, latency_p95_s=4.0)
         ports = [stack.port, free_port()]
         stack.start_another_api(f"http://127.0.0.1:{ports[1]}/v1")
         accepted = Accepted(stack)
-        with Balancer(ports) as balancer, Callers(balancer.base_url, max_retries=20) as callers:
+        with balancing(ports) as base_url, Callers(base_url, max_retries=20) as callers:
             asked = callers.ask([f"question {n}" for n in range(jobs)])
-            batches = threading.Thread(target=_submit_batches, args=(balancer.base_url, accepted))
+            batches = threading.Thread(target=_submit_batches, args=(base_url, accepted))
             batches.start()
             for n in range(restarts):
                 wait_for(lambda goal=(n + 1) * jobs // (restarts + 1): _calls(stack) >= goal, 60, "calls")  # type: ignore[misc]
@@ -266,62 +229,3 @@ def _restart(stack: Stack, ports: list[int], which: int) -> None:
         stack.start_api()
     else:
         stack.start_another_api(f"http://127.0.0.1:{ports[1]}/v1")
-
-
-class Balancer:
-    """One address for several servers: bytes to the first that takes the connection, by turns."""
-
-    def __init__(self, ports: list[int]) -> None:
-        self._ports = ports
-        self._turn = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
-        self._listener.settimeout(0.1)
-        self._open = True
-        self._thread = threading.Thread(target=self._accept)
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-
-    def _accept(self) -> None:
-        while self._open:
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            client.settimeout(None)
-            self._turn += 1
-            server = self._server()
-            if server is None:
-                client.close()
-                continue
-            for one, other in ((client, server), (server, client)):
-                threading.Thread(target=_copy, args=(one, other), daemon=True).start()
-
-    def _server(self) -> socket.socket | None:
-        for n in range(len(self._ports)):
-            try:
-                return socket.create_connection(("127.0.0.1", self._ports[(self._turn + n) % len(self._ports)]))
-            except OSError:
-                continue
-        return None
-
-    def __enter__(self) -> "Balancer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open = False
-        self._thread.join()
-        self._listener.close()
-
-
-def _copy(one: socket.socket, other: socket.socket) -> None:
-    try:
-        while part := one.recv(65536):
-            other.sendall(part)
-    except OSError:
-        pass
-    finally:
-        for each in (one, other):  # either side's end is both's
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
