@@ -3,8 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +20,7 @@ from shared.errors import (
     RequestRefusedError,
 )
 from shared.redact import KEY, redact
-from workers.headroom import meant_s, rest_s
+from workers.headroom import http_date, meant_s, rest_s, time_there
 
 MAX_MESSAGE_CHARS = 2000
 MAX_WORD_CHARS = 200
@@ -232,27 +230,20 @@ def _hidden(text: str, key: str | None) -> str:
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds the provider asks to wait: the first sensible one of milliseconds, seconds and a date; else None.
 
-    A number that can only be a Unix time is taken for one.
+    A number that can only be a Unix time is taken for one. `now` as for `rest_s`.
     """
+    now = time_there(headers, now)
     for name, unit_s in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("retry-after", 1.0)):
         raw = headers.get(name)
         if raw is not None and (found := _sensible(meant_s(_number(raw), now, unit_s))) is not None:
             return found
-    return _sensible(_date(headers.get("retry-after") or "") - now)
+    return _sensible(http_date(headers.get("retry-after") or "") - now)
 
 
 def _number(raw: str) -> float:
     try:
         return float(raw)
     except ValueError:
-        return math.nan
-
-
-def _date(raw: str) -> float:
-    try:
-        found = parsedate_to_datetime(raw)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
         return math.nan
 
 

@@ -1,14 +1,15 @@
 """What a provider's headers tell of its own rate limits, and for how long they leave nothing. Pure.
 
 OpenAI's form, and Groq's: `x-ratelimit-remaining-requests: 0` with `x-ratelimit-reset-requests: 6m0s`; Azure gives a bare
-number of seconds. Anthropic's: `anthropic-ratelimit-tokens-remaining: 0` with an RFC 3339 time. vLLM sends nothing of the
-kind. OpenRouter's `x-ratelimit-remaining` is not read: it may be of the free models alone.
+number of seconds. Anthropic's: `anthropic-ratelimit-tokens-remaining: 0` with an RFC 3339 time, which is by the provider's
+clock: so is what it counts from. vLLM sends nothing of the kind. OpenRouter's `x-ratelimit-remaining` is not read: it may be of the free models alone.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 MAX_REST_S = 86_400.0
 
@@ -24,15 +25,35 @@ _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def rest_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until what is used up is there again; None where something is left, or nothing sensible is said. Names in lower case."""
-    found = [
-        wait
+    """Seconds until what is used up is there again; None where something is left, or nothing sensible is said. Names in lower case.
+
+    `now`: our own time, for an answer that does not tell the provider's.
+    """
+    used_up = [
+        reset
         for remaining, reset in _PAIRS
-        if (left := headers.get(remaining)) is not None
-        and _is_none(left)
-        and (wait := _seconds_to(headers.get(reset) or "", now)) is not None
+        if (left := headers.get(remaining)) is not None and _is_none(left)
     ]
-    return max(found, default=None)
+    if not used_up:
+        return None
+    there = time_there(headers, now)
+    waits = (_seconds_to(headers.get(reset) or "", there) for reset in used_up)
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def time_there(headers: Mapping[str, str], now: float) -> float:
+    """The provider's time when it answered, by its `Date` (RFC 9110, 6.6.1); else ours. The times it names are by that clock."""
+    found = http_date(headers.get("date") or "")
+    return found if math.isfinite(found) else now
+
+
+def http_date(raw: str) -> float:
+    """In Unix seconds; NaN where it is none."""
+    try:
+        found = parsedate_to_datetime(raw)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return math.nan
 
 
 def _is_none(left: str) -> bool:

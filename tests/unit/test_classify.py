@@ -276,6 +276,8 @@ def test_the_request_id_is_found_and_harmless() -> None:
         ({"retry-after": "Sun, 15 Jun 2025 15:06:30 GMT"}, None),
         ({"retry-after": "Sun, 15 Jun 2025 15:06:50 -0000"}, 10),
         ({"retry-after": "Sun, 15 Jun 2099 15:06:50 GMT"}, MAX_RETRY_AFTER_S),
+        ({"retry-after": "Sun, 15 Jun 2025 16:06:50 GMT", "date": "Sun, 15 Jun 2025 16:06:45 GMT"}, 5),
+        ({"retry-after": "Sun, 15 Jun 2025 15:06:50 GMT", "date": "yesterday"}, 10),
         ({"retry-after": "1750000010"}, 10),
         ({"retry-after": "1750000010000"}, 10),
         ({"retry-after-ms": "1750000010000"}, 10),

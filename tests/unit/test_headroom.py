@@ -48,6 +48,12 @@ def test_where_nothing_is_left_the_reset_says_how_long(reset: str, expected: flo
     assert rest_s(openai("0", reset), NOW) == (None if expected is None else pytest.approx(expected))
 
 
+@pytest.mark.parametrize("reset", ["2025-06-15T16:07:40Z", "1750003660", "60"])
+def test_times_are_by_the_clock_of_who_names_them(reset: str) -> None:
+    an_hour_on = {"date": "Sun, 15 Jun 2025 16:06:40 GMT"}
+    assert rest_s({**openai("0", reset), **an_hour_on}, NOW) == 60.0
+
+
 def test_where_something_is_left_nobody_waits() -> None:
     assert rest_s({}, NOW) is None
     assert rest_s(openai("1", "60s"), NOW) is None
