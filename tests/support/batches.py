@@ -80,6 +80,9 @@ def outcomes(client: "OpenAI", batch: "Batch") -> dict[str, dict[str, Any]]:
     assert len(found) == len(output) + len(errors), "a job stands twice in the files"
     assert batch.request_counts is not None
     counts = batch.request_counts
-    assert (counts.completed, counts.failed) == (len(output), len(errors))
-    assert counts.total == len(found)
+    told = (counts.completed, counts.failed)
+    assert told == (len(output), len(errors)), (
+        f"jobs ended twice, or not at all: {told} are not the files' counts"
+    )
+    assert counts.total == len(found), "the total is not the files'"
     return found

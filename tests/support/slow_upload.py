@@ -38,7 +38,7 @@ class Upload:
         said = b""
         while part := self._socket.recv(65536):
             said += part
-        self._socket.close()
+        self.close()
         head, _, body = said.partition(b"\r\n\r\n")
         found = requests.Response()
         status, *fields = head.decode().split("\r\n")
@@ -46,3 +46,6 @@ class Upload:
         found.headers.update(dict(field.split(": ", 1) for field in fields))
         found._content = body
         return found
+
+    def close(self) -> None:
+        self._socket.close()
