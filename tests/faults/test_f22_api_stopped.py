@@ -97,6 +97,7 @@ def test_what_ends_within_the_grace_time_is_served(sig: int, report: Report) -> 
         assert get(stack, f"/files/{stored.json()['id']}")["bytes"] == 9_000_000
         settled(accepted, trial)
         assert trial.figures.again == 0
+        stack.simulator.patch(latency_s=0.01)
         at_rest(stack)
 
 
