@@ -1,40 +1,20 @@
 """One breaker over a fleet of real workers, judged by their logs and by the simulator, which sees every call."""
 
 import itertools
-import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
-import msgspec
 import pytest
 from support.batches import lines, outcomes, submit, wait_for_end
+from support.breakers import AGAIN, CLOSED, HALVED, OPENED, changes, times_of
 from support.stack import START_S, Stack, running_stack
 from support.waiting import wait_for
 
-from shared.breaker import Circuit, State
-from shared.config import load_settings
-from shared.redis_client import connect
-from shared.redis_gate import RedisGate
-from shared.redis_ledger import RedisLedger
-
 pytestmark = [pytest.mark.verify, pytest.mark.alone]
 CONCURRENCY = 8
-OPENED = ("closed", "open")
-HALVED = ("open", "half-open")
-AGAIN = ("half-open", "open")
-CLOSED = ("half-open", "closed")
-
-
-class Change(msgspec.Struct, frozen=True):
-    """A line of some worker's log."""
-
-    at: float
-    what: tuple[str, str]
 
 
 @contextmanager
@@ -48,46 +28,6 @@ def fleet(
             stack.start_worker(wait=n % 2 == 0 or n == workers)
         wait_for(lambda: stack.workers_alive() == workers, START_S, "all workers to report")
         yield stack
-
-
-def changes(stack: Stack) -> list[Change]:
-    """All that the workers say of the breaker, by time."""
-    found = []
-    for path in stack.folder.glob("worker-*.log"):
-        for text in path.read_text(errors="replace").splitlines(keepends=True):
-            if '"event":"breaker"' in text and text.endswith("\n"):
-                said = json.loads(text)
-                at = datetime.fromisoformat(said["timestamp"]).timestamp()
-                found.append(Change(at, (said["before"], said["after"])))
-    return sorted(found, key=lambda change: change.at)
-
-
-def times_of(stack: Stack, what: tuple[str, str]) -> list[float]:
-    return [change.at for change in changes(stack) if change.what == what]
-
-
-def circuit(stack: Stack) -> Circuit:
-    """As the fleet sees it."""
-    settings = load_settings(stack.env)
-    with connect(settings.redis, role="worker", max_connections=1) as redis:
-        _, (seen,) = RedisGate(redis, settings.key_prefix).look(["sim"])
-    return seen.condition.breakers.get("sim", Circuit())
-
-
-def holders(stack: Stack) -> set[str]:
-    """Workers whose heartbeats tell of a call under way."""
-    settings = load_settings(stack.env)
-    with connect(settings.redis, role="worker", max_connections=1) as redis:
-        found = RedisLedger(redis, settings.key_prefix).workers()
-    return {worker.id for worker in found if worker.in_flight.get("sim")}
-
-
-def probing(stack: Stack) -> list[tuple[str, float]]:
-    """Who probes, by the permit's name, by its heartbeat and by a call that hangs; and when its lease ends."""
-    seen, beating = circuit(stack), holders(stack)
-    hanging = any(c["ended_at"] is None and c["received_at"] > seen.since for c in stack.simulator.calls())
-    found = [(permit.rpartition(":")[0], lease_ends) for permit, lease_ends in seen.probes.items()]
-    return [each for each in found if hanging and each[0] in beating]
 
 
 def bursts(calls: list[dict[str, Any]], apart_s: float) -> list[int]:
@@ -128,35 +68,6 @@ def test_eight_workers_open_it_once_probe_as_permitted_and_two_successes_close_i
     assert max(failed[1:]) <= permits
     assert len(failed) - 1 == told[AGAIN]
     assert len(before_close) == 2
-
-
-def test_a_prober_killed_in_mid_probe_holds_the_fleet_up_for_its_lease_only() -> None:
-    break_s, lease_s = 1.5, 4.0
-    with fleet(3, {"reset_timeout_s": break_s, "half_open_permits": 1, "probe_lease_s": lease_s}) as stack:
-        stack.simulator.patch(outage="503")
-        batch = submit(stack.client, lines(200))
-        wait_for(lambda: times_of(stack, OPENED), 20, "the breaker to open")
-        stack.simulator.patch(outage="hang")  # probes come, and stay
-        ((prober, lease_ends),) = wait_for(lambda: probing(stack), 30, "a worker to hold the one probe")
-        half_open_at = circuit(stack).since
-        stack.kill_worker(next(worker for worker in stack.workers if f"-{worker.pid}-" in prober))
-        killed = time.time()
-        stack.simulator.patch(outage="none")
-        wait_for(lambda: times_of(stack, CLOSED), lease_s + break_s + 20, "the breaker to close")
-        ended = wait_for_end(stack.client, batch.id, 60)
-        done = time.time()
-        assert {row["response"]["status_code"] for row in outcomes(stack.client, ended).values()} == {200}
-        assert circuit(stack).state is State.CLOSED
-        closed = times_of(stack, CLOSED)[0]
-        after = min(c["received_at"] for c in stack.simulator.calls() if c["received_at"] > killed)
-
-    sys.stdout.write(
-        f"killed; its lease ended {lease_ends - killed:.2f} s later, the next probe came at {after - killed:.2f} s, "
-        f"closed at {closed - killed:.2f} s, all jobs done at {done - killed:.2f} s (lease {lease_s:g} s)\n"
-    )
-    assert lease_ends >= half_open_at + lease_s - 0.01
-    assert after >= lease_ends - 0.01, "somebody probed while the dead one's lease ran"
-    assert closed - killed <= lease_s + break_s + 4
 
 
 def test_fifty_calls_run_through_one_breaker_at_the_same_time() -> None:
