@@ -2,11 +2,10 @@
 
 import io
 import random
-import socket
 
 import pytest
 import requests
-from support.batches import CHAT, jsonl, lines, outcomes, submit, upload, wait_for_end
+from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report, needless
 from support.pools import both_pools
 from support.stack import Stack, running_stack
@@ -101,70 +100,6 @@ def test_without_a_worker_cancel_and_expiry_still_end_a_batch(stack_of_its_own: 
             ended = wait_for_end(client, batch.id, timeout_s=8 + LEASE_S + 10)
             assert ended.status == status
             assert len(outcomes(client, ended)) == 300
-
-
-def test_the_api_killed_during_an_upload(stack_of_its_own: Stack) -> None:
-    stack = stack_of_its_own
-    head = (
-        b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        b'Content-Length: 50000000\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    )
-    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
-        connection.sendall(head + b"y" * 5_000_000)
-        with stack.valkey.client() as redis:
-            wait_for(lambda: redis.keys("*:f:*:c"), 10, "the first chunks")
-            stack.kill_api()
-            (key,) = redis.keys("*:f:*:c")
-            assert 0 < int(redis.ttl(key)) <= 3600, "what was never completed is dropped by itself"
-    stack.start_api()
-    with stack.client as client:
-        assert client.files.list().data == []
-        assert len(outcomes(client, wait_for_end(client, submit(client, lines(20)).id))) == 20
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_api_killed_while_validating(workers: int) -> None:
-    with running_stack(workers=workers, LLM_EDGE_CONCURRENCY=str(CONCURRENCY)) as stack:
-        with stack.client as client:
-            file_id = upload(client, jsonl(lines(50_000)))
-        answer = requests.post(
-            f"{stack.base_url}/batches",
-            json={"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"},
-            timeout=10,
-        )
-        stack.kill_api()
-        batch_id = answer.json()["id"]
-        assert answer.json()["status"] == "validating"
-        stack.start_api()
-        with stack.client as client:
-
-            def started() -> bool:
-                return client.batches.retrieve(batch_id).status == "in_progress"
-
-            wait_for(started, 25, "the validation to be taken up by another process")
-            counts = client.batches.retrieve(batch_id).request_counts
-            assert counts is not None
-            assert counts.total == 50_000
-            client.batches.cancel(batch_id)
-            wait_for_end(client, batch_id)
-
-
-def test_hints_lost_between_the_ledger_and_the_broker(stack_of_its_own: Stack) -> None:
-    """What a kill between the ledger's write and the hint leaves behind: shards marked as hinted at, and no message."""
-    stack = stack_of_its_own
-    for worker in list(stack.workers):
-        worker.send_signal(19)  # SIGSTOP: capacity stays for a moment, and nobody takes the hints
-    with stack.client as client:
-        batch = submit(client, lines(200))
-        with stack.valkey.client() as redis:
-            wait_for(lambda: redis.zcard("le:hints"), 10, "hints to be marked as sent")
-            stack.kill_api()
-            redis.delete("batch", "interactive")
-        for worker in stack.workers:
-            worker.send_signal(18)  # SIGCONT
-        stack.start_api()
-        ended = wait_for_end(client, batch.id, timeout_s=30)
-        assert len(outcomes(client, ended)) == 200
 
 
 def test_every_hint_doubled(stack_of_its_own: Stack) -> None:
