@@ -3,9 +3,8 @@
 `tests/flow/test_idempotency.py` has the same without a kill: there every answer but one is marked as a replay.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Barrier
 from typing import Any
 
@@ -13,26 +12,13 @@ from openai import OpenAI
 from support.balancer import balancing
 from support.batches import CHAT, jsonl, lines, upload
 from support.callers import MODEL, recorded
-from support.faults import Report
+from support.faults import Report, Trial
 from support.full import each_pool
 from support.invariants import Accepted, at_rest, called_at_most, get, settled
 from support.stack import Stack, free_port, running_stack
 from support.waiting import wait_for
 
 MANY = 100
-
-
-@contextmanager
-def two_apis(pool: str) -> Iterator[tuple[Stack, Accepted, OpenAI]]:
-    """And a client that repeats, of the one address of both."""
-    with running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_POOL=pool) as stack:
-        second = free_port()
-        stack.start_another_api(f"http://127.0.0.1:{second}/v1")
-        with (
-            balancing([stack.port, second]) as base_url,
-            OpenAI(base_url=base_url, api_key="none", max_retries=20, timeout=60) as client,
-        ):
-            yield stack, Accepted(stack), client
 
 
 def all_at_once(ask: Callable[[], Any], meanwhile: Callable[[], object]) -> list[Any]:
@@ -50,56 +36,58 @@ def all_at_once(ask: Callable[[], Any], meanwhile: Callable[[], object]) -> list
 
 
 @each_pool
-def test_a_hundred_completions_with_one_key(pool: str, report: Report) -> None:
+def test_a_hundred_submits_with_one_key(pool: str, report: Report) -> None:
+    second = free_port()
     with (
-        two_apis(pool) as (stack, accepted, client),
-        report.of("100 with one key: job", pool, 1, case="F18") as trial,
+        running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_POOL=pool) as stack,
+        report.of("100 with one key: a job, a batch", pool, 41, case="F18") as trial,
+        balancing([stack.port, second]) as base_url,
+        OpenAI(base_url=base_url, api_key="none", max_retries=20, timeout=60) as client,
     ):
-        stack.simulator.patch(latency_s=2.0)
-        create = client.chat.completions.with_raw_response.create
-        messages: Any = [{"role": "user", "content": "once"}]
-
-        def called() -> None:
-            wait_for(stack.simulator.calls, 20, "the call")
-            trial.fault(stack.kill_another_api)
-
-        answers = all_at_once(
-            lambda: create(model=MODEL, messages=messages, extra_headers={"Idempotency-Key": "once"}), called
-        )
-        assert {answer.text for answer in answers} == {answers[0].text}
-        (job_id,) = {answer.headers["x-llm-edge-job"] for answer in answers}
-        assert recorded(stack).keys() == {job_id}
-        accepted.jobs.append(job_id)
-        settled(accepted, trial)
-        called_at_most(stack, accepted, 0, 0)
-        stack.simulator.patch(latency_s=0.01)
-        at_rest(stack)
-
-
-@each_pool
-def test_a_hundred_batches_with_one_key(pool: str, report: Report) -> None:
-    with (
-        two_apis(pool) as (stack, accepted, client),
-        report.of("100 with one key: batch", pool, 40, case="F18") as trial,
-    ):
-        file_id = upload(client, jsonl(lines(40)))
-
-        def made() -> None:
-            wait_for(lambda: get(stack, "/batches")["data"], 20, "the batch")
-            trial.fault(stack.kill_another_api)
-
-        answers = all_at_once(
-            lambda: client.batches.create(
-                input_file_id=file_id,
-                endpoint=CHAT,
-                completion_window="24h",
-                extra_headers={"Idempotency-Key": "once"},
-            ),
-            made,
-        )
-        assert {answer.to_json() for answer in answers} == {answers[0].to_json()}
-        assert [batch["id"] for batch in get(stack, "/batches")["data"]] == [answers[0].id]
-        accepted.batches[answers[0].id] = frozenset(row["custom_id"] for row in lines(40))
+        accepted = Accepted(stack)
+        stack.start_another_api(f"http://127.0.0.1:{second}/v1")
+        accepted.jobs.append(one_job(stack, client, trial))
+        stack.start_another_api(f"http://127.0.0.1:{second}/v1")
+        batch_id = one_batch(stack, client, trial)
+        accepted.batches[batch_id] = frozenset(row["custom_id"] for row in lines(40))
         settled(accepted, trial)
         called_at_most(stack, accepted, 0, 0)
         at_rest(stack)
+
+
+def one_job(stack: Stack, client: OpenAI, trial: Trial) -> str:
+    stack.simulator.patch(latency_s=2.0)
+    create = client.chat.completions.with_raw_response.create
+    messages: Any = [{"role": "user", "content": "once"}]
+
+    def called() -> None:
+        wait_for(stack.simulator.calls, 20, "the call")
+        trial.fault(stack.kill_another_api)
+
+    answers = all_at_once(
+        lambda: create(model=MODEL, messages=messages, extra_headers={"Idempotency-Key": "job"}), called
+    )
+    stack.simulator.patch(latency_s=0.01)
+    assert {answer.text for answer in answers} == {answers[0].text}
+    (job_id,) = {answer.headers["x-llm-edge-job"] for answer in answers}
+    assert recorded(stack).keys() == {job_id}
+    return str(job_id)
+
+
+def one_batch(stack: Stack, client: OpenAI, trial: Trial) -> str:
+    file_id = upload(client, jsonl(lines(40)))
+
+    def made() -> None:
+        wait_for(lambda: get(stack, "/batches")["data"], 20, "the batch")
+        trial.fault(stack.kill_another_api)
+
+    def create() -> Any:
+        head = {"Idempotency-Key": "batch"}
+        return client.batches.create(
+            input_file_id=file_id, endpoint=CHAT, completion_window="24h", extra_headers=head
+        )
+
+    answers = all_at_once(create, made)
+    assert {answer.to_json() for answer in answers} == {answers[0].to_json()}
+    assert [batch["id"] for batch in get(stack, "/batches")["data"]] == [answers[0].id]
+    return str(answers[0].id)

@@ -15,50 +15,39 @@ from support.waiting import wait_for
 from shared.queues import BATCH_QUEUE, INTERACTIVE_QUEUE
 
 
-def test_in_an_upload(report: Report) -> None:
-    with (
-        running_stack(workers=1) as stack,
-        report.of("API killed in an upload", "gevent", 20, case="F21") as trial,
-    ):
-        half = Upload(stack, 50_000_000)
-        half.send(5_000_000)
-        with stack.valkey.client() as redis:
-            wait_for(lambda: redis.keys("*:f:*:c"), 10, "the first chunks")
-            trial.fault(stack.kill_api)
-            (key,) = redis.keys("*:f:*:c")
-            assert 0 < int(redis.ttl(key)) <= 3600, "what was never completed is dropped by itself"
-        half.close()
-        stack.start_api()
-        assert get(stack, "/files")["data"] == []
-        accepted = Accepted(stack)
-        accepted.batch(20)
-        settled(accepted, trial)
-        called_at_most(stack, accepted, 0, 0)
-        at_rest(stack)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("jobs", [20_000, pytest.param(50_000, marks=full)])
-def test_in_validating(workers: int, jobs: int, report: Report) -> None:
-    """Another process takes it up: a worker, or, where none is there, the next API, which says that none is."""
+@pytest.mark.parametrize(
+    ("workers", "jobs"),
+    [(0, 4_000), pytest.param(0, 50_000, marks=full), pytest.param(1, 50_000, marks=full)],
+)
+def test_in_an_upload_and_in_validating(workers: int, jobs: int, report: Report) -> None:
+    """Half a file goes by itself. The validation another process takes up: a worker, or the next API, which says that no worker is there."""
     with (
         running_stack(workers=workers, LLM_EDGE_CONCURRENCY="200", LLM_EDGE_LEASE_S="15") as stack,
         report.of(f"API killed in validating, {workers} workers", "gevent", jobs, case="F21") as trial,
+        stack.valkey.client() as redis,
     ):
+        rows = lines(jobs)
         with stack.client as client:
-            rows = lines(jobs)
             file_id = upload(client, jsonl(rows))
+        whole = set(redis.keys("*:f:*:c"))
+        half = Upload(stack, 50_000_000)
+        half.send(5_000_000)
+        (chunks,) = wait_for(lambda: set(redis.keys("*:f:*:c")) - whole, 10, "the first chunks")
         answer = requests.post(
             f"{stack.base_url}/batches",
             json={"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"},
             timeout=10,
         )
         trial.fault(stack.kill_api)
-        batch_id = answer.json()["id"]
+        half.close()
         assert answer.json()["status"] == "validating"
+        assert 0 < int(redis.ttl(chunks)) <= 3600, "what was never completed is dropped by itself"
+        batch_id = answer.json()["id"]
+        assert redis.hget(f"le:b:{batch_id}", "status") == b"validating", "killed too late"
         accepted = Accepted(stack)
         accepted.batches[batch_id] = frozenset(row["custom_id"] for row in rows)
         stack.start_api()
+        assert [file["id"] for file in get(stack, "/files")["data"]] == [file_id]
         wait_for(
             lambda: get(stack, f"/batches/{batch_id}")["status"] in {"in_progress", "completed"},
             40,

@@ -68,7 +68,7 @@ def in_flight(stack: Stack) -> int:
     return int(stack.simulator.stats()["default"]["in_flight"])
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=full)])
 def test_what_ends_within_the_grace_time_is_served(sig: int, report: Report) -> None:
     with (
         running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S="15") as stack,
@@ -101,7 +101,7 @@ def test_what_ends_within_the_grace_time_is_served(sig: int, report: Report) -> 
         at_rest(stack)
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=full)])
+@pytest.mark.parametrize("sig", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=full)])
 def test_what_does_not_is_told_to_come_again_and_finds_its_job(sig: int, report: Report) -> None:
     with (
         running_stack(LLM_EDGE_LEASE_S="15", LLM_EDGE_API_GRACE_S=str(GRACE_S)) as stack,

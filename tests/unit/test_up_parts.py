@@ -114,3 +114,7 @@ def test_with_a_server_and_providers_of_ones_own_neither_is_started_nor_overridd
 
 def test_there_is_at_least_one_core() -> None:
     assert cores() >= 1
+
+
+def test_the_api_has_longer_to_end_than_it_gives_its_requests() -> None:
+    assert by_name(replace(STACK, api_grace_s=60.0))["api"].grace_s > 60.0
