@@ -56,7 +56,7 @@ def test_in_an_upload_and_in_validating(workers: int, jobs: int, report: Report)
         if not workers:
             named(stack, batch_id, "no_worker_alive")
             stack.start_worker()
-        settled(accepted, trial)
+        settled(accepted, trial, timeout_s=300)
         called_at_most(stack, accepted, 0, 0)
         at_rest(stack)
 
