@@ -23,6 +23,7 @@ class Keys:
     | death:WORKER, deaths | string | its death has been counted, for an hour; how many have died that had no suspect |
     | left:WORKER | string | it has said goodbye: its jobs are not blamed for its end; for an hour |
     | hints, leases, later | zset | shards by the time at which the reaper must look at them |
+    | turn | int | picks by `feed` so far: an odd one prefers what came back, an even one fresh jobs |
     | load | int | jobs in hinted and leased shards |
     | capacity | int | jobs the workers alive want at once |
     | chores | zset | batches with leased work, by the time it is due |

@@ -126,8 +126,9 @@ class Ledger(Protocol):
         ...
 
     def feed(self, *, shard_size: int, most: int) -> list[str]:
-        """Cut or take up shards, batch by batch in turn, until the workers alive have enough. Their refs are to be hinted at.
+        """Cut or take up shards until the workers alive have enough. Their refs are to be hinted at.
 
+        By turns one that came back and one of fresh jobs, these batch by batch in turn.
         Batches whose version none of these workers reads are passed over.
         """
         ...

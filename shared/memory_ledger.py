@@ -55,6 +55,7 @@ class MemoryLedger(MemoryBatches):
     ) -> None:
         super().__init__(clock, keys, served, lane)
         self._lane.join(self)
+        self._turn = 0
 
     # the fleet
 
@@ -97,16 +98,30 @@ class MemoryLedger(MemoryBatches):
         if suspect is not None and (found := self._find(suspect)) is not None:
             self._lane.take(suspect)
             self._hint(suspect, found[1], refs)
-        while self._ready and self.load < capacity and len(refs) < most:
+        while self.load < capacity and len(refs) < most:
+            self._turn += 1
+            if self._turn % 2:
+                found_one = self._feed_back(read, refs) or self._feed_fresh(read, shard_size, refs)
+            else:
+                found_one = self._feed_fresh(read, shard_size, refs) or self._feed_back(read, refs)
+            if not found_one:
+                break
+        return refs
+
+    def _feed_back(self, read: int, refs: list[str]) -> bool:
+        while self._ready:
             ref = self._ready.popleft()
             found = self._find(ref)
             if found is not None and found[1].state == "ready":
-                if found[0].view.v > read:
-                    self._leave_to_newer(found[1])
-                else:
+                if found[0].view.v <= read:
                     self._hint(ref, found[1], refs)
+                    return True
+                self._leave_to_newer(found[1])
+        return False
+
+    def _feed_fresh(self, read: int, shard_size: int, refs: list[str]) -> bool:
         passed = 0
-        while self.load < capacity and len(refs) < most and passed < len(self._active):
+        while passed < len(self._active):
             batch_id = self._active[0]
             self._active.rotate(-1)
             batch = self._batches[batch_id]
@@ -117,7 +132,6 @@ class MemoryLedger(MemoryBatches):
             if batch.view.v > read:
                 passed += 1
                 continue
-            passed = 0
             fair = math.ceil(left / (2 * max(1, len(self._workers))))
             size = min(left, shard_size, max(min(contract.LEAST_SHARD, shard_size), fair))
             jobs = list(range(batch.cursor, batch.cursor + size))
@@ -126,7 +140,8 @@ class MemoryLedger(MemoryBatches):
                 self._forget(self._active, batch_id)
             ref, shard = self._new_shard(batch, jobs)
             self._hint(ref, shard, refs)
-        return refs
+            return True
+        return False
 
     def _hint(self, ref: str, shard: Shard, refs: list[str]) -> None:
         shard.state, shard.at = "hinted", self._now() + contract.HINT_TIMEOUT_S

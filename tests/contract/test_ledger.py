@@ -264,6 +264,30 @@ def test_parking_charges_nothing_and_wakes_when_due(stores: Stores) -> None:
     assert (again.slips[0].history.attempts, again.slips[0].history.parked) == (0, 1)
 
 
+def test_what_comes_back_and_what_is_fresh_go_by_turns(stores: Stores) -> None:
+    """Even where there is room for one shard at a time: jobs that wait again and again must not keep others from their first try."""
+    late, fresh = started(stores, 60), started(stores, 60)
+    stores.ledger.beat(worker(capacity=1))
+    turns = []
+    for _ in range(12):
+        (ref,) = feed(stores, size=5)
+        claim = stores.ledger.claim(ref, holder="w1", lease_s=30.0)
+        assert claim is not None
+        turns.append(ref.rpartition("/")[0])
+        if turns[-1] == late.id:
+            jobs = tuple(slip.index for slip in claim.slips)
+            split = Split(kind="park", jobs=jobs, delay_s=0.01, provider="p1", charged=False, anew=True)
+            stores.ledger.split(claim.ref, claim.token, split)
+            stores.ledger.release(claim.ref, claim.token)
+            stores.pass_time(0.05)
+            stores.ledger.reap(most=10)
+        else:
+            done = [outcome(slip.index, claim=claim) for slip in claim.slips]
+            stores.ledger.finish(fresh.id, done, writer="w1", serial=len(turns))
+            stores.ledger.release(claim.ref, claim.token)
+    assert turns.count(fresh.id) >= 3
+
+
 def test_a_lost_hint_is_sent_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.ledger.HINT_TIMEOUT_S", 0.1)
     started(stores, 3)
