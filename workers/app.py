@@ -12,7 +12,7 @@ from shared.logs import configure_logging, get_logger
 from shared.redis_access import check_access
 from shared.worker_command import check_pool
 from workers.bootsteps import BufferedEvents, SweepUnacked
-from workers.broker_connection import Amqp
+from workers.broker_connection import Amqp, let_others_run
 from workers.hint_qos import install as install_hint_qos
 from workers.runtime import Runtime
 from workers.tasks import register
@@ -58,6 +58,7 @@ def _check(sender: Any, **_: Any) -> None:
         _Process.pool = check_pool(_pool_of(sender))
         if _Process.pool == "gevent":
             _assert_patched()
+            let_others_run()
         # as under gevent: in Celery's own event loop the ack of a task that ends while the broker is away ends the worker
         sender.use_eventloop = False
         check_access(_settings(), "worker")
