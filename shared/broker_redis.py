@@ -37,6 +37,7 @@ def redis_transport(
             "visibility_timeout": visibility_s,
             "unacked_restore_interval": min(_SWEEP_S, visibility_s / 2),
             "unacked_restore_throttle": 1,  # at each sweep, not at each tenth
+            "unacked_mutex_expire": _SWEEP_S,  # or a worker killed in a sweep keeps the others from it for five minutes
             "health_check_interval": HEALTH_CHECK_S,
         }
     if server.sentinel is not None:

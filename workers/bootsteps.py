@@ -8,8 +8,10 @@ from celery.worker.consumer import Consumer
 from shared.broker import CANNOT_SEND, why_not_sent
 from shared.logs import get_logger
 
-_SWEEP_S = 60.0
 _FLUSH_S = 0.1
+_SWEEP_MOST = 1000
+_SWEEP_S = 60.0
+"""Where the broker is no Redis, and its messages no concern of ours."""
 _log = get_logger(__name__)
 
 
@@ -34,14 +36,18 @@ class SweepUnacked(_Repeated):
     """Gives back messages that a dead worker never acknowledged: under gevent Celery itself does not while slots are free."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    every_s = _SWEEP_S
+
+    def start(self, parent: Consumer) -> None:
+        options: dict[str, Any] = parent.app.conf.broker_transport_options
+        self.every_s = float(options.get("unacked_restore_interval", _SWEEP_S))
+        super().start(parent)
 
     def once(self, parent: Consumer) -> None:
         channel = getattr(getattr(parent, "task_consumer", None), "channel", None)
         restore = getattr(getattr(channel, "qos", None), "restore_visible", None)
         if restore is not None:
             try:
-                restore()
+                restore(num=_SWEEP_MOST, interval=1)  # kombu's own: ten, at each tenth call
             except CANNOT_SEND as exc:
                 _log.warning("sweep_failed", error=why_not_sent(exc))
 

@@ -37,6 +37,11 @@ def test_the_api_gives_up_on_the_broker_within_its_second() -> None:
     assert options["max_retries"] == 0
 
 
+def test_a_worker_killed_in_a_sweep_keeps_the_others_from_sweeping_for_seconds_only() -> None:
+    options = celery_settings(settings(), "worker")["broker_transport_options"]
+    assert options["unacked_mutex_expire"] <= 10
+
+
 def test_any_broker_may_carry_the_hints() -> None:
     conf = celery_settings(settings(BROKER_URL="amqp://guest@127.0.0.1//"), "worker")
     assert (conf["broker_url"], conf["broker_transport_options"]) == ("amqp://guest@127.0.0.1//", {})
