@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from api import problems
 from api.admission import OPEN, by_key, from_anywhere, from_this_machine
+from api.broker_watch import BrokerWatch, of_its_own
 from api.crew import Crew
 from api.desk import Desk
 from api.guard import Guard
@@ -53,7 +54,8 @@ def make_parts(settings: Settings) -> Parts:
     room = RoomWatch(reader, API_AGE_S)
     desk = Desk(stores.lone, hints, name, room)
     presence = Presence(RedisRoster(client, prefix), name, lambda: fleet.state)
-    crew = Crew(lambda: len(stores.ledger.workers()), desk.tell_unbegun)
+    broker = BrokerWatch(hints.answers if of_its_own(settings) else None)
+    crew = Crew(lambda: len(stores.ledger.workers()), lambda: broker.away, desk.tell_unbegun)
 
     def tick(anew: bool) -> None:  # noqa: FBT001  RedisReplies' signature
         desk.tick(anew)
@@ -73,6 +75,7 @@ def make_parts(settings: Settings) -> Parts:
         desk=desk,
         crew=crew,
         replicas=Replicas(_replicas(settings)),
+        broker=broker,
         replies=RedisReplies.of(client, prefix, name, heard=desk.heard, tick=tick),
         fleet=fleet,
         watch=FleetWatch(fleet),
@@ -111,6 +114,7 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with beside:
             parts.watch.start()
+            parts.broker.start()
             parts.housekeeper.start()
             parts.desk.start()
             parts.replicas.start()
@@ -121,6 +125,7 @@ def make_app(parts: Parts, beside: AbstractAsyncContextManager[object] = nullcon
             parts.replicas.stop()
             parts.desk.stop()
             parts.housekeeper.stop()
+            parts.broker.stop()
             parts.watch.stop()
 
     kind = _App if parts.keyring else FastAPI

@@ -1,4 +1,4 @@
-"""Whether any worker is alive, as this process sees it, and who is told when none is."""
+"""Whether a job can get to a worker at all, as this process sees it, and who is told when none can."""
 
 import time
 from collections.abc import Callable
@@ -26,14 +26,17 @@ class Crew:
     def __init__(
         self,
         count: Callable[[], int],
+        broker_away: Callable[[], bool],
         tell: Callable[[Parked], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = count
+        self._broker_away = broker_away
         self._tell = tell
         self._now = now
         self._looked = -LOOK_S
-        self._none_since: float | None = None
+        self._idle: Reason | None = None
+        self._since = 0.0
 
     def tick(self) -> None:
         """Called often; looks every LOOK_S seconds."""
@@ -41,28 +44,28 @@ class Crew:
             return
         self._looked = self._now()
         try:
-            count = self._count()
+            found = why_idle(self._count(), broker_away=self._broker_away())
         except StoreUnavailableError as exc:
             _log.warning("store_away", error=exc.message)
-            self._none_since = None  # not known
-            return
-        if count:
-            self._none_since = None
-        elif self._none_since is None:
-            self._none_since = self._now()
-        if self.missing(GRACE_S):
-            self._tell(nobody())
+            found = None  # not known
+        if found is not self._idle:
+            self._idle, self._since = found, self._now()
+        if (reason := self.idle(GRACE_S)) is not None:
+            self._tell(unbegun(reason))
 
-    def missing(self, for_s: float = 0.0) -> bool:
-        """Whether none has been seen for so long. Not where it is not known."""
-        since = self._none_since
-        return since is not None and self._now() - since >= for_s
+    def idle(self, for_s: float = 0.0) -> Reason | None:
+        """What has kept the whole fleet from beginning anything for so long. None, too, where it is not known."""
+        return self._idle if self._now() - self._since >= for_s else None
 
 
-def nobody() -> Parked:
-    """What a job waits for while there is no worker. Nobody knows for how long: so long as one would take to be noticed."""
+def why_idle(workers: int, *, broker_away: bool) -> Reason | None:
+    if not workers:
+        return Reason.NO_WORKER
+    return Reason.BROKER_AWAY if broker_away else None
+
+
+def unbegun(reason: Reason) -> Parked:
+    """What a job waits for that no worker can get. Nobody knows for how long: so long as a worker would take to be noticed."""
     now = time.time()
     lasts_s = HEARTBEAT_TIMEOUT_S
-    return Parked(
-        reason=Reason.NO_WORKER, provider="", since=now, until=now + lasts_s, jobs=1, lasts_s=lasts_s
-    )
+    return Parked(reason=reason, provider="", since=now, until=now + lasts_s, jobs=1, lasts_s=lasts_s)

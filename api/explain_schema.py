@@ -28,7 +28,7 @@ from shared.versions import VERSION
 class WaitingObject(BaseModel):
     """Jobs that wait for the same reason: at which provider, since when the longest, and when that may be over by itself.
 
-    The times are null where no worker is alive.
+    The times are null where no worker is alive, or the broker is away.
     """
 
     reason: str
@@ -124,9 +124,10 @@ class Explanation(BaseModel):
         job: LineObject | None = None,
         *,
         stopped: Stopped | None = None,
+        broker_away: bool = False,
     ) -> "Explanation":
         """`stopped`: why nothing at all begins now."""
-        waiting = waiting_of(batch, progress, workers, stopped)
+        waiting = waiting_of(batch, progress, workers, stopped=stopped, broker_away=broker_away)
         return cls(
             id=batch.spec.id,
             status=batch.status.value,
@@ -144,9 +145,14 @@ class Explanation(BaseModel):
 
 
 def waiting_of(
-    batch: Batch, progress: Progress, workers: Sequence[WorkerRecord], stopped: Stopped | None = None
+    batch: Batch,
+    progress: Progress,
+    workers: Sequence[WorkerRecord],
+    *,
+    stopped: Stopped | None = None,
+    broker_away: bool = False,
 ) -> list[WaitingObject]:
-    """What is queued waits too, where nothing begins, or none of the workers alive can take it."""
+    """What is queued waits too, where nothing begins, none of the workers alive can take it, or none hears of it."""
     if stopped is not None:
         # where Redis takes no write nobody can be heard of: that says nothing of the workers
         unheard = {Reason.WORKER_SILENT} if stopped.reason is Reason.STORE_AWAY else set[Reason]()
@@ -156,7 +162,10 @@ def waiting_of(
         found = [WaitingObject.of(w) for w in progress.waiting if w.reason not in unheard]
         return [*found, _nobody(stopped, jobs)] if jobs else found
     if batch.v <= max((worker.reads for worker in workers), default=0):
-        return [WaitingObject.of(w) for w in progress.waiting]
+        found = [WaitingObject.of(w) for w in progress.waiting]
+        if broker_away and progress.queued:
+            found.append(_nobody(Stopped(Reason.BROKER_AWAY), progress.queued))
+        return found
     reason = Reason.NEWER if workers else Reason.NO_WORKER
     left = [w for w in progress.waiting if w.reason == reason]
     found = [WaitingObject.of(w) for w in progress.waiting if w.reason != reason]

@@ -61,7 +61,7 @@ def routing_of(history: History) -> JobRouting | None:
 class JobWaiting(BaseModel):
     """Why an open job is not called now (`reason`), at which provider, since when, and when that may be over by itself.
 
-    The times are null where no worker is alive; `until`, where none of its release is.
+    The times are null where no worker is alive, or the broker is away; `until`, where none of its release is.
     """
 
     reason: str
@@ -79,13 +79,12 @@ class JobWaiting(BaseModel):
         )
 
 
-_NO_WORKER = JobWaiting(reason=Reason.NO_WORKER, provider=None, since=None, until=None)
-
-
-def _waiting(job: LoneJob, *, crewless: bool) -> JobWaiting | None:
+def _waiting(job: LoneJob, idle: Reason | None) -> JobWaiting | None:
     if job.waiting is not None:
         return JobWaiting.of(job.waiting)
-    return _NO_WORKER if crewless and job.status is JobStatus.QUEUED else None
+    if idle is None or job.status is not JobStatus.QUEUED:
+        return None
+    return JobWaiting(reason=idle, provider=None, since=None, until=None)
 
 
 class JobObject(BaseModel):
@@ -105,8 +104,8 @@ class JobObject(BaseModel):
     deleted: bool = False
 
     @classmethod
-    def of(cls, job: LoneJob, *, deleted: bool = False, crewless: bool = False) -> "JobObject":
-        """`crewless`: no worker is alive."""
+    def of(cls, job: LoneJob, *, deleted: bool = False, idle: Reason | None = None) -> "JobObject":
+        """`idle`: what keeps the whole fleet from beginning anything."""
         line: dict[str, Any] = msgspec.json.decode(job.line) if job.line else {}
         return cls(
             id=job.spec.id,
@@ -120,7 +119,7 @@ class JobObject(BaseModel):
             response=line.get("response"),
             error=line.get("error"),
             routing=line.get("routing") or routing_of(job.history),
-            waiting=_waiting(job, crewless=crewless),
+            waiting=_waiting(job, idle),
             deleted=deleted,
         )
 

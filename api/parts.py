@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from fastapi import Depends, Request
 
+from api.broker_watch import BrokerWatch
 from api.crew import Crew
 from api.desk import Desk
 from api.keyring import Keyring
@@ -38,6 +39,7 @@ class Parts(msgspec.Struct, frozen=True):
     desk: Desk
     crew: Crew
     replicas: Replicas
+    broker: BrokerWatch
     replies: RedisReplies
     fleet: FleetFile
     watch: FleetWatch

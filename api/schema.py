@@ -312,6 +312,9 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "not_ready"]
     redis: str | None
+    broker: Literal["ok", "away"] | None = Field(
+        None, description="`away`: what was accepted waits; null where it is the same server as the ledger"
+    )
     workers: int | None
     room: Literal["ok", "no_submits", "no_calls", "unknown"] | None = Field(
         "unknown",

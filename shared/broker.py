@@ -117,6 +117,18 @@ class Hints:
         except CANNOT_SEND as exc:
             _log.warning("broker_away", error=why_not_sent(exc))
 
+    def answers(self) -> bool:
+        """Whether the broker can be reached now, on a connection of its own."""
+        connection = self._app.connection_for_write()
+        try:
+            connection.connect()
+        except Exception as exc:  # noqa: BLE001  an edge: each kind of broker has errors of its own
+            _log.debug("broker_away", error=why_not_sent(exc))
+            return False
+        finally:
+            connection.release()
+        return True
+
     def send(self, refs: Iterable[str]) -> int:
         """How many went out; stops at the first that the broker does not take."""
         sent = 0

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     STORE_AWAY = "store_away"
     STORE_FULL = "store_full"
     NO_WORKER = "no_worker_alive"
+    BROKER_AWAY = "broker_away"
     WORKER_SILENT = "worker_silent"
     NEWER = "newer_version"
     SUSPECT = "suspect"
@@ -29,6 +30,11 @@ class Reason(StrEnum):
     def takes_a_person(self) -> bool:
         """Whether somebody has to mend it: then nobody should wait for it in person."""
         return self in _MENDED_BY_HAND
+
+    @property
+    def idles_the_fleet(self) -> bool:
+        """Whether it keeps every job that no worker has had yet from being begun."""
+        return self in _IDLE
 
 
 _MENDED_BY_HAND = frozenset(
@@ -42,6 +48,7 @@ _MENDED_BY_HAND = frozenset(
         Reason.COST_NOT_BOUNDED,
     }
 )
+_IDLE = frozenset({Reason.NO_WORKER, Reason.BROKER_AWAY})
 _WORDS = {
     Reason.BREAKER_OPEN: "{} fails, and its circuit breaker is open",
     Reason.BREAKER_PROBING: "{} failed, and its circuit breaker lets few calls through",
@@ -58,6 +65,7 @@ _WORDS = {
     Reason.STORE_AWAY: "Redis is away",
     Reason.STORE_FULL: "Redis is full: no call begins before there is room",
     Reason.NO_WORKER: "no worker is alive: start one with `llm-edge worker`",
+    Reason.BROKER_AWAY: "the broker (BROKER_URL) cannot be reached, and workers hear of no job; they go on by themselves when it is back",
     Reason.WORKER_SILENT: "the worker that has them is not heard of; they go on elsewhere when its lease ends",
     Reason.NEWER: "made by a newer release, and no worker of that release has taken them",
     Reason.SUSPECT: "the worker died twice or more while it ran them: such jobs run few at a time in the whole fleet, then alone",
@@ -69,6 +77,11 @@ def takes_a_person(reason: str) -> bool:
     """The same of a reason that was read: one that is not known does not."""
     known = _KNOWN.get(reason)
     return known is not None and known.takes_a_person
+
+
+def idles_the_fleet(reason: str) -> bool:
+    known = _KNOWN.get(reason)
+    return known is not None and known.idles_the_fleet
 
 
 def in_words(reason: str, provider: str) -> str:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from api import idempotency, job_result
 from api.caller import caller_of
-from api.crew import SURE_S, nobody
+from api.crew import SURE_S, unbegun
 from api.desk import Heard
 from api.job_result import Answer
 from api.job_schema import JobObject
@@ -27,7 +27,7 @@ from shared.keys import Keys
 from shared.lines import MAX_LINE_BYTES, check_body
 from shared.lone import JobStatus, LoneJob, LoneSpec, NewJob, Parked
 from shared.offer import CatalogueOffer
-from shared.reasons import Reason, takes_a_person
+from shared.reasons import idles_the_fleet, takes_a_person
 from shared.spending import owner_purse
 
 
@@ -316,12 +316,13 @@ def _why_not(parts: Parts, job_id: str) -> Parked | None:
         return None
     if job.waiting is not None:
         return Parked(**msgspec.structs.asdict(job.waiting), lasts_s=_lasts_s(job.waiting))
-    return nobody() if job.status is JobStatus.QUEUED and parts.crew.missing(SURE_S) else None
+    idle = parts.crew.idle(SURE_S)
+    return unbegun(idle) if idle is not None and job.status is JobStatus.QUEUED else None
 
 
 def _too_long(waiting: Waiting, lasts_s: float, patience_s: float) -> bool:
     """Whether nothing can serve the job while its caller waits: not in that time, or not before somebody mends it."""
-    return lasts_s > patience_s or takes_a_person(waiting.reason) or waiting.reason == Reason.NO_WORKER
+    return lasts_s > patience_s or takes_a_person(waiting.reason) or idles_the_fleet(waiting.reason)
 
 
 def _lasts_s(waiting: Waiting) -> float:

@@ -1,7 +1,10 @@
 """Liveness and readiness."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Response
 
+from api.broker_watch import of_its_own
 from api.caller import MaybeCaller
 from api.parts import FromApp, Parts
 from api.schema import Health, Readiness
@@ -18,7 +21,7 @@ async def health(parts: FromApp) -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 def ready(parts: FromApp, response: Response, caller: MaybeCaller) -> Readiness:
-    """Redis can be reached and written to. How many workers are alive, and what there is room for, stand in the body, not in the status.
+    """Redis can be reached and written to. Whether a broker of its own is there, how many workers are alive, and what there is room for, stand in the body, not in the status.
 
     Where there are keys, the body says more than the status only to an admin's key, and on METRICS_HOST.
     """
@@ -37,4 +40,10 @@ def _look(parts: Parts) -> Readiness:
         room = parts.room.now().state
     except StoreUnavailableError as exc:
         return Readiness(status="not_ready", redis=exc.message, workers=0)
-    return Readiness(status="ready", redis="ok", workers=workers, room=room)
+    return Readiness(status="ready", redis="ok", broker=_broker(parts), workers=workers, room=room)
+
+
+def _broker(parts: Parts) -> Literal["ok", "away"] | None:
+    if not of_its_own(parts.settings):
+        return None
+    return "away" if parts.broker.away else "ok"

@@ -25,7 +25,7 @@ def list_jobs(
     jobs, more = parts.lone.page(
         caller.owner, after=after, limit=limit_of(limit, default=DEFAULT_PAGE, most=MAX_PAGE)
     )
-    data = [JobObject.of(job, crewless=parts.crew.missing()) for job in jobs]
+    data = [JobObject.of(job, idle=parts.crew.idle()) for job in jobs]
     return JobList(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )
@@ -34,7 +34,7 @@ def list_jobs(
 @router.get("/{job_id}")
 def retrieve_job(job_id: str, parts: FromApp, caller: CallerOf) -> JobObject:
     """One job, with its `response` or `error` once it has ended."""
-    return JobObject.of(_find(parts, job_id, caller.owner), crewless=parts.crew.missing())
+    return JobObject.of(_find(parts, job_id, caller.owner), idle=parts.crew.idle())
 
 
 @router.delete("/{job_id}")

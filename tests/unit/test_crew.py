@@ -1,4 +1,4 @@
-"""When those whose jobs nobody has begun are told that no worker is alive."""
+"""When those whose jobs nobody has begun are told why no worker can: none is alive, or the broker is away."""
 
 from api.crew import GRACE_S, LOOK_S, SURE_S, Crew
 from shared.clock import ManualClock
@@ -15,7 +15,8 @@ class Fleet:
         self.alive: int | None = 0
         self.looks = 0
         self.told: list[Parked] = []
-        self.crew = Crew(self.count, self.told.append, self.clock.now)
+        self.broker_away = False
+        self.crew = Crew(self.count, lambda: self.broker_away, self.told.append, self.clock.now)
 
     def count(self) -> int:
         self.looks += 1
@@ -31,10 +32,10 @@ class Fleet:
 
 def test_nobody_is_told_before_a_starting_worker_had_time_to_report() -> None:
     fleet = Fleet()
-    assert not fleet.crew.missing(), "not known yet"
+    assert fleet.crew.idle() is None, "not known yet"
     fleet.pass_time(GRACE_S)
-    assert fleet.crew.missing()
-    assert fleet.crew.missing(SURE_S)
+    assert fleet.crew.idle() is Reason.NO_WORKER
+    assert fleet.crew.idle(SURE_S) is Reason.NO_WORKER
     assert fleet.told == []
     fleet.pass_time(2 * LOOK_S)
     assert {told.reason for told in fleet.told} == {Reason.NO_WORKER}
@@ -45,10 +46,27 @@ def test_a_worker_that_reports_ends_it() -> None:
     fleet.pass_time(GRACE_S - LOOK_S)
     fleet.alive = 1
     fleet.pass_time(LOOK_S)
-    assert not fleet.crew.missing()
+    assert fleet.crew.idle() is None
     fleet.alive = 0
     fleet.pass_time(GRACE_S)
     assert fleet.told == []
+
+
+def test_a_broker_that_is_away_is_told_when_it_has_been_for_a_while() -> None:
+    fleet = Fleet()
+    fleet.alive, fleet.broker_away = 1, True
+    fleet.pass_time(GRACE_S)
+    assert fleet.crew.idle(SURE_S) is Reason.BROKER_AWAY
+    assert fleet.told == []
+    fleet.alive = 0
+    fleet.pass_time(LOOK_S)
+    assert fleet.crew.idle() is Reason.NO_WORKER, "what takes a person comes first"
+    fleet.alive = 1
+    fleet.pass_time(GRACE_S + LOOK_S)
+    assert {told.reason for told in fleet.told} == {Reason.BROKER_AWAY}
+    fleet.broker_away = False
+    fleet.pass_time(LOOK_S)
+    assert fleet.crew.idle() is None
 
 
 def test_while_redis_is_away_nothing_is_known_and_workers_may_report_afterwards() -> None:
@@ -56,11 +74,11 @@ def test_while_redis_is_away_nothing_is_known_and_workers_may_report_afterwards(
     fleet.pass_time(GRACE_S)
     fleet.alive = None
     fleet.pass_time(3 * GRACE_S)
-    assert not fleet.crew.missing()
+    assert fleet.crew.idle() is None
     fleet.alive = 0
     fleet.pass_time(LOOK_S)
-    assert fleet.crew.missing()
-    assert not fleet.crew.missing(SURE_S)
+    assert fleet.crew.idle() is Reason.NO_WORKER
+    assert fleet.crew.idle(SURE_S) is None
     assert fleet.told == []
 
 

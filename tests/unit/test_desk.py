@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 from support.lone import job, result
 
-from api.crew import nobody
+from api.crew import unbegun as unbegun_for
 from api.desk import Desk
 from shared.broker import Hints
 from shared.clock import ManualClock
@@ -15,6 +15,7 @@ from shared.errors import StoreUnavailableError
 from shared.idempotency import Once
 from shared.lone import JobStatus, NewJob, Parked, Submitted
 from shared.memory_lone import MemoryLone
+from shared.reasons import Reason
 from shared.room import Room
 from shared.room_watch import API_AGE_S, RoomWatch
 
@@ -145,7 +146,7 @@ def test_only_those_whose_jobs_nobody_has_begun_are_told_what_keeps_them() -> No
             await desk.submit(begun)
             assert lone.claim(waited=1, rest=0, holder="w1", lease_s=60.0) is not None
             await desk.submit(unbegun)
-            desk.tell_unbegun(nobody())
+            desk.tell_unbegun(unbegun_for(Reason.NO_WORKER))
             told = await asyncio.wait_for(heard[1], 10)
             assert isinstance(told, Parked)
             assert told.reason == "no_worker_alive"
