@@ -19,22 +19,23 @@ _PIECE = 1 << 16
 
 
 class RedisWay:
-    """`url` leads through here to `target`. `lost` counts the replies that got lost."""
+    """`lost` counts the replies that got lost."""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
-        found = re.fullmatch(r"(redis://(?:[^@]*@)?)([^:/]+):(\d+)(/.*)?", target)
-        assert found is not None, target
-        self._head, self._host, self._port, self._tail = found[1], found[2], int(found[3]), found[4] or ""
+    def __init__(self, port: int) -> None:
+        self._listens = port
+        self._target = ("", 0)
         self._lock = threading.Lock()
         self._which: Callable[[Command], bool] = lambda _: False
         self._every = 1
         self._seen = 0
         self.lost = 0
-        self.url = ""
 
-    def listens(self, port: int) -> None:
-        self.url = f"{self._head}127.0.0.1:{port}{self._tail}"
+    def to(self, url: str) -> str:
+        """The URL that leads through here to the server at `url`. To be asked before anybody comes."""
+        found = re.fullmatch(r"(redis://(?:[^@]*@)?)([^:/]+):(\d+)(/.*)?", url)
+        assert found is not None, url
+        self._target = (found[2], int(found[3]))
+        return f"{found[1]}127.0.0.1:{self._listens}{found[4] or ''}"
 
     def lose(self, which: Callable[[Command], bool], *, every: int = 1) -> None:
         """From now on the reply to each `every`-th of these commands."""
@@ -42,7 +43,7 @@ class RedisWay:
             self._which, self._every, self._seen = which, every, 0
 
     def upstream(self) -> socket.socket:
-        return socket.create_connection((self._host, self._port), timeout=None)
+        return socket.create_connection(self._target)
 
     def falls(self, command: Command) -> bool:
         with self._lock:
@@ -125,17 +126,14 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def redis_way(target: str) -> Iterator[RedisWay]:
-    """To the server at this URL."""
-    way = RedisWay(target)
-
+def redis_way() -> Iterator[RedisWay]:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with suppress(OSError):  # the server is away: so is the way to it
                 _Passage(way, self.request).run()
 
     with _Server(("127.0.0.1", 0), Handler) as server:
-        way.listens(server.server_address[1])
+        way = RedisWay(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
