@@ -1,20 +1,16 @@
-"""Workers come and go in mid-batch, politely and by kill -9: nothing is lost or doubled, and who comes carries his share."""
+"""Who comes in mid-batch carries his share. Those who leave are F1's and F5's (`tests/faults`)."""
 
-import random
 from collections import Counter
 from contextlib import AbstractContextManager
 
-import pytest
 from openai import OpenAI
 from support.batches import lines, outcomes, submit, wait_for_end
-from support.faults import Report, Trial, needless
+from support.faults import Report, Trial
 from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
 CONCURRENCY = 16
-
-long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 
 def stack_of(pool: str, *, workers: int) -> AbstractContextManager[Stack]:
@@ -35,29 +31,6 @@ def ended_once(stack: Stack, client: OpenAI, batch_id: str, trial: Trial) -> Non
     trial.count(stack.simulator, len(found), len(found))
     assert len(found) == trial.figures.jobs
     assert {row["response"]["status_code"] for row in found.values()} == {200}
-
-
-@both_pools
-@pytest.mark.parametrize(("jobs", "rounds"), [(500, 2), pytest.param(6000, 14, marks=long)])
-def test_workers_come_and_go(pool: str, jobs: int, rounds: int, report: Report) -> None:
-    rng = random.Random(3)
-    killed_at: list[float] = []
-    with stack_of(pool, workers=2) as stack, stack.client as client:
-        stack.simulator.patch(latency_s=0.1, latency_p95_s=0.3)
-        with report.of("workers added and removed", pool, jobs) as trial:
-            batch = submit(client, lines(jobs))
-            for n in range(rounds):
-                goal = (n + 1) * jobs // (rounds + 1)
-                wait_for(lambda goal=goal: calls(stack) >= goal, 60, f"{goal} calls")  # type: ignore[misc]
-                stack.start_worker(wait=False)
-                leaving = rng.choice(stack.workers[:2])
-                if n % 2:
-                    trial.fault(lambda leaving=leaving: stack.kill_worker(leaving))  # type: ignore[misc]
-                    killed_at.append(trial.at[-1])
-                else:
-                    trial.fault(lambda leaving=leaving: stack.stop_worker(leaving))  # type: ignore[misc]
-            ended_once(stack, client, batch.id, trial)
-        assert needless(stack.simulator, killed_at) == [], "who leaves politely has nothing called again"
 
 
 @both_pools

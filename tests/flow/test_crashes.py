@@ -7,15 +7,11 @@ import pytest
 import requests
 from support.batches import lines, outcomes, submit, wait_for_end
 from support.faults import Report, needless
-from support.pools import both_pools
 from support.stack import Stack, running_stack
 from support.waiting import wait_for
 
 LEASE_S = 2.0
 CONCURRENCY = 16
-
-
-long = (pytest.mark.verify, pytest.mark.timeout(400))
 
 
 def settings_of(pool: str) -> dict[str, str]:
@@ -29,10 +25,10 @@ def witness_agrees(stack: Stack, jobs: int, kills: int) -> None:
     assert len({call["body_sha256"] for call in calls}) == jobs
 
 
-@both_pools
-@pytest.mark.parametrize(("jobs", "kills"), [(600, 3), pytest.param(4000, 14, marks=long)])
-def test_workers_killed_in_mid_batch(pool: str, jobs: int, kills: int, report: Report) -> None:
-    rng = random.Random(7)
+@pytest.mark.parametrize("pool", ["gevent"])
+def test_workers_killed_in_mid_batch(pool: str, report: Report) -> None:
+    """A quick one; `make faults` has the loop (F1)."""
+    jobs, kills, rng = 600, 3, random.Random(7)
     with (
         running_stack(
             **settings_of(pool), workers=2, aof=False, part_env=None, configure=Stack.configure
@@ -116,40 +112,6 @@ def test_every_hint_doubled(stack_of_its_own: Stack) -> None:
         wait_for(double, 60, "the batch to complete")
         assert len(outcomes(client, client.batches.retrieve(batch.id))) == 400
         witness_agrees(stack, 400, 0)
-
-
-def test_a_worker_frozen_beyond_its_lease(stack_of_its_own: Stack) -> None:
-    """Its jobs go to another; its late answers are kept where the job is still open, refused elsewhere, counted once."""
-    stack = stack_of_its_own
-    stack.simulator.patch(latency_s=1.0)
-    with stack.client as client:
-        batch = submit(client, lines(60))
-        wait_for(lambda: len(stack.simulator.calls()) > 10, 20, "calls in flight")
-        frozen = stack.workers[0]
-        frozen.send_signal(19)
-        wait_for(lambda: client.batches.retrieve(batch.id).status == "completed", 40, "the batch to complete")
-        frozen.send_signal(18)
-        found = outcomes(client, client.batches.retrieve(batch.id))
-        assert len(found) == 60
-
-
-def test_the_broker_killed_and_restarted(pool: str) -> None:
-    with running_stack(
-        workers=2, aof=True, part_env=None, configure=Stack.configure, **settings_of(pool)
-    ) as stack:
-        stack.simulator.patch(latency_s=0.1)
-        with stack.client as client:
-            batch = submit(client, lines(1000))
-            wait_for(lambda: len(stack.simulator.calls()) > 200, 30, "some calls")
-            stack.valkey.restart()
-            wait_for(lambda: _ready(stack), 20, "the API to see Redis again")
-            ended = wait_for_end(client, batch.id, timeout_s=60)
-            assert len(outcomes(client, ended)) == 1000
-        assert all(worker.poll() is None for worker in stack.workers), "a worker ended with its broker"
-
-
-def _ready(stack: Stack) -> bool:
-    return requests.get(f"{stack.url}/health/ready", timeout=5).ok
 
 
 @pytest.mark.alone
