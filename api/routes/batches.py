@@ -8,12 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import idempotency
 from api.caller import CallerOf
-<<<<<<< HEAD
 from api.explain_schema import Explanation, LineObject, Stopped, waiting_of
-=======
-from api.crew import why_idle
-from api.explain_schema import Explanation, LineObject, waiting_of
->>>>>>> fbdf673 (broker_away: explain, jobs, waiting callers and /health/ready name a broker of its own that cannot be reached)
 from api.parts import FromApp, Parts
 from api.query import limit_of, whole
 from api.routes.files import find as find_file
@@ -21,12 +16,8 @@ from api.schema import ERRORS, BatchCreate, BatchList, BatchObject, parse, windo
 from shared.errors import ConflictError, NotFoundError, RequestError, StoreUnavailableError, TooLargeError
 from shared.idempotency import Once, gone
 from shared.ids import is_id, new_batch_id, new_file_id
-<<<<<<< HEAD
 from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, WorkerRecord, as_created
 from shared.keys import Keys
-=======
-from shared.jobs import Batch, BatchSpec, BatchStatus, Progress, as_created
->>>>>>> fbdf673 (broker_away: explain, jobs, waiting callers and /health/ready name a broker of its own that cannot be reached)
 from shared.reasons import Reason
 from shared.routing_asked import wrong
 from shared.spending import nanos_up
@@ -175,13 +166,8 @@ def _find(parts: Parts, batch_id: str, owner: str) -> Batch:
 @router.get("/{batch_id}")
 def retrieve_batch(batch_id: str, parts: FromApp, caller: CallerOf) -> BatchObject:
     batch = _find(parts, batch_id, caller.owner)
-<<<<<<< HEAD
     progress, workers = _progress(parts, batch)
-    return BatchObject.of(batch, waiting_of(batch, progress, workers))
-=======
-    progress, (_, idle) = _progress(parts, batch)
-    return BatchObject.of(batch, waiting_of(progress, idle))
->>>>>>> fbdf673 (broker_away: explain, jobs, waiting callers and /health/ready name a broker of its own that cannot be reached)
+    return BatchObject.of(batch, waiting_of(batch, progress, workers, broker_away=parts.broker.away))
 
 
 @router.get("/{batch_id}/explain")
@@ -191,10 +177,10 @@ def explain_batch(batch_id: str, parts: FromApp, caller: CallerOf, line: str | N
     With `line`, the number of a request in the input file from 1 on, also what has become of that one so far.
     """
     batch = _find(parts, batch_id, caller.owner)
-<<<<<<< HEAD
     progress, workers = _progress(parts, batch)
     job = None if line is None else _job(parts, batch, line)
-    return Explanation.of(batch, progress, workers, job, stopped=_stopped(parts))
+    stopped, broker_away = _stopped(parts), parts.broker.away
+    return Explanation.of(batch, progress, workers, job, stopped=stopped, broker_away=broker_away)
 
 
 def _stopped(parts: Parts) -> Stopped | None:
@@ -204,10 +190,6 @@ def _stopped(parts: Parts) -> Stopped | None:
         return None if parts.room.now().calls else Stopped(Reason.STORE_FULL)
     except StoreUnavailableError as exc:
         return Stopped(Reason.STORE_AWAY, exc.message.rstrip("."))
-=======
-    progress, crew = _progress(parts, batch)
-    return Explanation.of(batch, progress, crew, None if line is None else _job(parts, batch, line))
->>>>>>> fbdf673 (broker_away: explain, jobs, waiting callers and /health/ready name a broker of its own that cannot be reached)
 
 
 def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
@@ -220,20 +202,11 @@ def _job(parts: Parts, batch: Batch, line: str) -> LineObject | None:
     return None if job is None else LineObject.of(number, job)
 
 
-<<<<<<< HEAD
 def _progress(parts: Parts, batch: Batch) -> tuple[Progress, list[WorkerRecord]]:
     """Where its jobs are, and the workers that are alive."""
     if batch.status is not BatchStatus.IN_PROGRESS:
         return Progress(), []
     return parts.ledger.progress(batch.spec.id), parts.ledger.workers()
-=======
-def _progress(parts: Parts, batch: Batch) -> tuple[Progress, tuple[int, Reason | None]]:
-    """Where its jobs are; how many workers are alive, and what keeps all of them from beginning anything."""
-    if batch.status is not BatchStatus.IN_PROGRESS:
-        return Progress(), (0, None)
-    workers = len(parts.ledger.workers())
-    return parts.ledger.progress(batch.spec.id), (workers, why_idle(workers, broker_away=parts.broker.away))
->>>>>>> fbdf673 (broker_away: explain, jobs, waiting callers and /health/ready name a broker of its own that cannot be reached)
 
 
 @router.post("/{batch_id}/cancel")

@@ -13,7 +13,7 @@ PROGRESS = Progress(queued=10, running=4, waiting=(SILENT, PARKED))
 
 
 def told(stopped: Stopped) -> dict[str, int]:
-    return {group.reason: group.jobs for group in waiting_of(BATCH, PROGRESS, [], stopped)}
+    return {group.reason: group.jobs for group in waiting_of(BATCH, PROGRESS, [], stopped=stopped)}
 
 
 def test_where_redis_takes_no_write_nobody_is_called_silent_or_dead() -> None:
@@ -27,6 +27,6 @@ def test_where_it_is_full_workers_are_still_heard_of() -> None:
 def test_its_own_words_come_before_the_reasons() -> None:
     words = {
         g.reason: g.message
-        for g in waiting_of(BATCH, PROGRESS, [worker("w")], Stopped(Reason.STORE_AWAY, "a failover"))
+        for g in waiting_of(BATCH, PROGRESS, [worker("w")], stopped=Stopped(Reason.STORE_AWAY, "a failover"))
     }
     assert words["store_away"] == "a failover"
