@@ -24,6 +24,9 @@ COUNTED: frozenset[Kind] = frozenset({"concurrency", "money"})
 MONEY_KEPT_S = 400 * 86_400
 """What has been spent is forgotten when nobody has spent or asked under its scope for longer than this."""
 
+ENDED_KEPT_S = 86_400
+"""The same of a batch that has ended: a worker that was cut off may still ask, or tell what it spent."""
+
 
 class Limit(msgspec.Struct, frozen=True, array_like=True):
     """What one call takes: `amount` of the `ceiling` a minute (rpm, tpm), at a time (concurrency), or in all (money, in nano-dollars).

@@ -45,6 +45,7 @@ _NUMBERS = {
     "busy_s": limits.BUSY_S,
     "busy_spread_s": limits.BUSY_SPREAD_S,
     "money_kept_s": limits.MONEY_KEPT_S,
+    "ended_kept_s": limits.ENDED_KEPT_S,
     "window_cut": window.CUT,
     "window_slow_cut": window.SLOW_CUT,
     "window_slow": window.SLOW,

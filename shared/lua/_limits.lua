@@ -71,12 +71,18 @@ end
 -- of a rate no call takes more than a minute's worth
 local function counts_as(amount, limit) return limit[2] == 'money' and amount or math.min(amount, limit[4]) end
 
+-- what a batch has spent is asked for a day after its end at most: its states (:st) are there until then
+local function money_lasts(scope)
+  local batch = string.match(scope, '^batch:(.+)$')
+  return batch and call('EXISTS', batch_key(batch) .. ':st') == 0 and A.ended_kept_s or A.money_kept_s
+end
+
 local function add(limit, amount)
   local key = number_key(limit)
   local n = number_of(key)
   if limit[2] == 'money' then
     n = math.max(0, n + amount)
-    if n > 0 then call('SET', key, string.format('%.17g', n), 'EX', A.money_kept_s) else call('DEL', key) end
+    if n > 0 then call('SET', key, string.format('%.17g', n), 'EX', money_lasts(limit[1])) else call('DEL', key) end
   else
     n = (amount < 0 and n or math.max(n, t)) + amount * 60 / limit[4]
     call('SET', key, string.format('%.17g', n), 'EX', math.min(math.max(1, math.ceil(n - t)), A.money_kept_s))

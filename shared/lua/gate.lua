@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- {sender, serial, sender_ttl_s, settings, spread, slot_s, slots, window_s, alpha, cool_s, most_cool_s, most_rest_s, breaker_slots, wake_s, wake_most,
---  silent_s, busy_s, busy_spread_s, money_kept_s, window_..., held = {scope = calls}, adaptive,
+--  silent_s, busy_s, busy_spread_s, money_kept_s, ended_kept_s, window_..., held = {scope = calls}, adaptive,
 --  tokens_window, tokens_most,
 --  reports = {{permit, candidate, generation, result, code, message, duration_s, bucket, retry_after_s, age_s, limits, used, rest_s, output_tokens, lesson}, ...},
 --  asks = {{permit, {{provider, target, key, model, offer, limits}, ...}, limits}, ...}}   limits: {{scope, kind, amount, ceiling}, ...} or nothing

@@ -11,7 +11,7 @@ from support.gates import Timed, memory_gate, valkey_gate
 from shared.breaker import State
 from shared.catalogue import Breaker
 from shared.gate import Ask, Candidate, Exchanged, Flight, Report, Verdict
-from shared.limits import MONEY_KEPT_S, SILENT_S, Kind, Limit, Limits, bucket_size, not_back
+from shared.limits import ENDED_KEPT_S, MONEY_KEPT_S, SILENT_S, Kind, Limit, Limits, bucket_size, not_back
 from shared.reasons import Reason
 from shared.window import scope_of
 
@@ -391,6 +391,20 @@ def test_counters_go_by_themselves_when_they_say_nothing_any_more(valkey_url: st
     assert lasts["lm:rpm:p:a"] == 1
     assert 0 < lasts["fl:p:a"] <= 2 * SILENT_S
     assert lasts["lm:money:b:1"] > 86_400
+
+
+def test_what_is_told_after_a_batchs_end_is_not_kept_for_long(valkey_url: str) -> None:
+    timed = valkey_gate(valkey_url, lasting=False)
+    fleet = Fleet(timed)
+    spent = Limit("batch:batch_1", "money", 1, 1000)
+    key = f"{timed.prefix}:lm:money:batch:batch_1"
+    with redis.Redis.from_url(valkey_url) as client:
+        client.set(f"{timed.prefix}:b:batch_1:st", "p")  # it runs
+        fleet.ask(PLAIN, limits=(spent,))
+        assert client.ttl(key) > ENDED_KEPT_S
+        client.delete(f"{timed.prefix}:b:batch_1:st")
+        fleet.ask(PLAIN, limits=(spent,))
+        assert 0 < client.ttl(key) <= ENDED_KEPT_S
 
 
 def test_a_counter_that_is_beyond_all_measure_breaks_no_exchange(valkey_url: str) -> None:
