@@ -23,12 +23,18 @@ MOST_FAULTS = 200
 """Kept to be told; the others are only counted."""
 
 
+class AbandonedError(Exception):
+    """The soak is given up."""
+
+
 class Asking:
     """`urls` are the API's base URLs. What is counted and what was not as it must be: `counts`, `faults`."""
 
     def __init__(self, urls: list[str]) -> None:
         self.urls = urls
         self._lock = threading.Lock()
+        self.over = threading.Event()
+        """Set: nothing is asked any more."""
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -50,7 +56,7 @@ class Asking:
         """The same, with headers by which one thing is created: `key`, else that it repeats, as the SDK says by itself."""
         deadline = time.monotonic() + PATIENCE_S
         headers = {} if key is None else {"Idempotency-Key": key}
-        while True:
+        while not self.over.is_set():
             url = rng.choice(self.urls)
             try:
                 with OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
@@ -61,4 +67,5 @@ class Asking:
                 status = getattr(exc, "status_code", 0)
                 self.count(**{f"told_{status}" if status else "no_answer": 1})
                 headers["x-stainless-retry-count"] = "1"
-                time.sleep(PAUSE_S)
+                self.over.wait(PAUSE_S)
+        raise AbandonedError

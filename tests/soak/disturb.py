@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -20,8 +21,9 @@ class Disturber:
     Whatever was ended is started again before the next disturbance, and whatever was changed is as before at the end.
     """
 
-    def __init__(self, acts: Acts, rng: random.Random) -> None:
+    def __init__(self, acts: Acts, rng: random.Random, tell: Callable[[str], None]) -> None:
         self._acts = acts
+        self._tell = tell
         self._rng = rng
         self._stop = threading.Event()
         self._thread = threading.Thread()
@@ -36,9 +38,13 @@ class Disturber:
         self._thread.start()
 
     def end(self) -> None:
+        self.abandon()
+        wait_for(self._mended, TRIES_S, "the stack to be whole again", every_s=1.0)
+
+    def abandon(self) -> None:
+        """As `end`, but that nothing is mended."""
         self._stop.set()
         self._thread.join()
-        wait_for(self._mended, TRIES_S, "the stack to be whole again", every_s=1.0)
 
     def _mended(self) -> bool:
         try:
@@ -53,9 +59,10 @@ class Disturber:
         while not self._stop.wait(self._rng.uniform(*SETTLE_S)):
             if not left:
                 left = self._rng.sample(does, len(does))
-            act = left.pop()
+            act, began = left.pop(), time.monotonic()
             try:
                 act()
             except Exception as exc:  # noqa: BLE001  told at the end
                 self.failed.append(f"{act.__name__}: {type(exc).__name__}: {str(exc)[:500]}")
             self.counts[act.__name__] += 1
+            self._tell(f"{act.__name__}, {time.monotonic() - began:.1f} s")

@@ -44,6 +44,11 @@ class Load:
         if self._pool is not None:
             self._pool.shutdown()
 
+    def abandon(self) -> None:
+        """What was begun is not followed any more."""
+        self.asking.over.set()
+        self.end()
+
     def _repeat(self, act: Callable[[Asking, random.Random], None], rng: random.Random) -> None:
         while not self._stop.is_set():
             try:

@@ -79,9 +79,9 @@ class Soak:
         rng = random.Random(self._seed)
         second = stack.start_another_api()
         acts = Acts(stack, second, rng)
-        disturber = Disturber(acts, rng)
-        load = Load(Asking([stack.base_url, second]), self._seed, clients=self._clients)
         gauges = Gauges(client)
+        disturber = Disturber(acts, rng, lambda text: say(f"{gauges.now:.0f} s: {text}"))
+        load = Load(Asking([stack.base_url, second]), self._seed, clients=self._clients)
         phases = _Phases(stack, client, acts, disturber, load, gauges)
 
         phases.loaded(self._warm_up_s, store_too=True)
@@ -151,18 +151,26 @@ class _Phases:
     def loaded(self, lasts_s: float, *, store_too: bool) -> None:
         self._load.start()
         self._disturber.start(self._acts.all(store_too=store_too))
+        try:
+            self._watch(lasts_s, looks=not store_too)
+        except BaseException:
+            self._disturber.abandon()
+            self._load.abandon()
+            raise
+        self._disturber.end()
+        self._load.end()
+
+    def _watch(self, lasts_s: float, *, looks: bool) -> None:
         ends = time.monotonic() + lasts_s
         told = time.monotonic()
         while (left := ends - time.monotonic()) > 0:
-            if not store_too:
+            if looks:
                 self._gauges.look(self._kept)
             if time.monotonic() - told > TELL_S:
                 told = time.monotonic()
                 self._say_so_far()
                 _cut_logs(self._stack)
             time.sleep(min(LOOK_S, left))
-        self._disturber.end()
-        self._load.end()
 
     def rested(self) -> Rest:
         say(f"{self._gauges.now:.0f} s: at rest")
