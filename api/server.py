@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from api import arenas
 from api.app import make_app, make_internal_app, make_parts
 from api.listen import listen
 from api.parts import Parts
@@ -36,6 +37,7 @@ _log = get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError: providers or keys that are none, an address that cannot be had, no way into Redis."""
+    arenas.keep_few()  # before there are threads
     parts = make_parts(settings)
     if not (parts.keyring or settings.loopback_only):
         raise ConfigError(
