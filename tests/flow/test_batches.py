@@ -206,7 +206,7 @@ def test_health_and_docs(stack: Stack) -> None:
     ready = requests.get(f"{stack.url}/health/ready", timeout=5)
     assert (ready.status_code, ready.json()) == (
         200,
-        {"status": "ready", "redis": "ok", "workers": 2, "room": "ok"},
+        {"status": "ready", "redis": "ok", "broker": None, "workers": 2, "room": "ok"},
     )
     assert requests.get(f"{stack.url}/docs", timeout=5).ok
     spec = requests.get(f"{stack.url}/openapi.json", timeout=5).json()
