@@ -77,12 +77,14 @@ def valkey_stores(client: redis.Redis) -> Stores:
 
 
 @pytest.fixture(params=["memory", "valkey"])
-def new_stores(request: pytest.FixtureRequest) -> Callable[[], Stores]:
+def new_stores(request: pytest.FixtureRequest) -> Iterator[Callable[[], Stores]]:
     """Makes empty ones, for tests that need them several times."""
     if request.param == "memory":
-        return memory_stores
+        yield memory_stores
+        return
     client = connect(parse_redis_url(request.getfixturevalue("valkey_url")), role="worker", max_connections=8)
-    return lambda: valkey_stores(client)
+    yield lambda: valkey_stores(client)
+    client.connection_pool.disconnect()
 
 
 @pytest.fixture
