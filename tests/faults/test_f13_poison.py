@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import requests
 from support.batches import TERMINAL, lines, outcomes, submit, wait_for_end
+from support.faults import Report
+from support.full import each_pool
 from support.poison import (
     DEADLY,
     Reaper,
@@ -29,9 +31,8 @@ from support.waiting import wait_for
 
 from shared.reasons import Reason
 
-pytestmark = [pytest.mark.verify, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
-POOLS = pytest.mark.parametrize("pool", ["gevent", "threads"])
 POISON = 120
 KILLS = 25
 ENDED = {"completed", "failed", "cancelled", "expired"}
@@ -47,8 +48,8 @@ def assert_blamed(error: dict[str, Any], deaths: int) -> None:
     assert f"died {deaths} times while it ran this job" in error["message"]
 
 
-@POOLS
-def test_a_poison_job_in_a_batch_of_200(pool: str) -> None:
+@each_pool
+def test_a_poison_job_in_a_batch_of_200(pool: str, report: Report) -> None:
     rows = lines(200)
     rows[POISON] = deadly_line("poison")
     with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
@@ -63,7 +64,9 @@ def test_a_poison_job_in_a_batch_of_200(pool: str) -> None:
             found = client.batches.retrieve(batch.id)
             return found if found.status in TERMINAL else None
 
-        found = outcomes(client, reaper.until(ended, 200, "the batch to end"))
+        with report.of("a job that kills its workers, in a batch", pool, 200, case="F13") as trial:
+            found = outcomes(client, reaper.until(ended, 200, "the batch to end"))
+            trial.tell(stack, len(found), reaper.killed_at)
         deaths = reaper.deaths["poison"]
         sys.stdout.write(f"{pool}: {deaths} deaths\n{said[0]}")
         assert deaths in {5, 6}
@@ -73,9 +76,12 @@ def test_a_poison_job_in_a_batch_of_200(pool: str) -> None:
         assert Reason.SUSPECT in said[0]
 
 
-@POOLS
-def test_a_lone_poison_job(pool: str) -> None:
-    with poisoned_stack(pool=pool) as stack:
+@each_pool
+def test_a_lone_poison_job(pool: str, report: Report) -> None:
+    with (
+        poisoned_stack(pool=pool) as stack,
+        report.of("a lone job that kills its workers", pool, 21, case="F13") as trial,
+    ):
         poison = submit_lone(stack, "poison", DEADLY)
         others = [submit_lone(stack, f"other {n}") for n in range(20)]
         reaper = Reaper(stack, lambda _: holder_of_lone(stack, poison))
@@ -94,10 +100,12 @@ def test_a_lone_poison_job(pool: str) -> None:
         assert deaths == 5
         assert Reason.SUSPECT in reasons
         wait_for(lambda: all(lone_job(stack, j)["status"] == "completed" for j in others), 30, "the others")
+        trial.tell(stack, 21, reaper.killed_at)
 
 
-@POOLS
-def test_two_poison_jobs_are_told_from_each_other_and_from_the_innocent(pool: str) -> None:
+@pytest.mark.faults
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
+def test_two_poison_jobs_are_told_from_each_other_and_from_the_innocent(pool: str, report: Report) -> None:
     rows = lines(60)
     rows[5], rows[45] = deadly_line("poison-5"), deadly_line("poison-45")
     with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
@@ -108,7 +116,9 @@ def test_two_poison_jobs_are_told_from_each_other_and_from_the_innocent(pool: st
             found = client.batches.retrieve(batch.id)
             return found if found.status in TERMINAL else None
 
-        found = outcomes(client, reaper.until(ended, 300, "the batch to end"))
+        with report.of("two such jobs in a batch", pool, 60, case="F13") as trial:
+            found = outcomes(client, reaper.until(ended, 300, "the batch to end"))
+            trial.tell(stack, len(found), reaper.killed_at)
         sys.stdout.write(f"{pool}: {reaper.deaths}\n")
         assert len(found) == 60
         failed = {custom_id: row["error"]["code"] for custom_id, row in found.items() if row["error"]}
@@ -139,17 +149,21 @@ def suspects_made(stack: Stack) -> dict[int, int]:
     return found
 
 
-@POOLS
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
+@pytest.mark.faults
+@pytest.mark.parametrize(("pool", "seed"), [("gevent", 1), ("threads", 2)])
+def test_a_random_kill_loop_blames_nobody(pool: str, seed: int, report: Report) -> None:
     rng = random.Random(seed)
-    with poisoned_stack(workers=2, pool=pool) as stack, stack.client as client:
+    with (
+        poisoned_stack(workers=2, pool=pool) as stack,
+        stack.client as client,
+        report.of("random kills blame nobody", pool, 4000 + 40 + 4 * KILLS, case="F13") as trial,
+    ):
         batch = submit(client, lines(4000))
         lone = [submit_lone(stack, f"lone {n}") for n in range(40)]
         for n in range(KILLS):
             goal = calls(stack) + rng.randrange(5, 80)
             wait_for(lambda goal=goal: calls(stack) >= goal, 60, "workers to be at work")  # type: ignore[misc]
-            stack.kill_worker(rng.choice(at_work(stack)))
+            trial.fault(lambda: stack.kill_worker(rng.choice(at_work(stack))))
             stack.start_worker(wait=False)
             lone += [submit_lone(stack, f"lone, and late {n} {m}") for m in range(4)]
         began = time.monotonic()
@@ -167,3 +181,4 @@ def test_a_random_kill_loop_blames_nobody(pool: str, seed: int) -> None:
             return states == {"completed"}
 
         wait_for(done, 60, "the lone jobs to end", every_s=0.5)
+        trial.tell(stack, len(found) + len(lone), trial.at)

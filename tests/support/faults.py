@@ -5,9 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.simulator import Simulator
+
+if TYPE_CHECKING:
+    from support.stack import Stack
 
 WRITTEN_S = 0.5
 
@@ -72,6 +75,14 @@ class Trial:
 
     def settled(self) -> None:
         self.figures.settled_s = time.time() - self.at[-1]
+
+    def tell(self, stack: "Stack", ended: int, at: list[float]) -> None:
+        """All have ended now: so many, each once (asserted before); `at` are the faults, Unix seconds."""
+        self.at = list(at)
+        figures = self.figures
+        figures.faults, figures.lost = len(at), figures.jobs - ended
+        figures.again = sum(called_again(stack.simulator).values())
+        self.settled()
 
     def count(self, simulator: Simulator, answers: int, distinct: int) -> None:
         """`answers` that reached their callers or files, `distinct` jobs among them; the provider is the witness."""

@@ -1,5 +1,6 @@
 """Jobs that kill their worker, from outside: who runs one of them when the provider gets its call is killed with -9, and another is started."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Reaper:
     stack: Stack
     find: Callable[[str], str | None]
     deaths: dict[str, int] = field(default_factory=dict)
+    killed_at: list[float] = field(default_factory=list)
     seen: int = 0
 
     def round(self) -> None:
@@ -58,6 +60,7 @@ class Reaper:
         if worker is None:
             return  # another of them has killed it just before
         self.stack.kill_worker(worker)
+        self.killed_at.append(time.time())
         self.deaths[prompt] = self.deaths.get(prompt, 0) + 1
         self.stack.start_worker(wait=False)
 
