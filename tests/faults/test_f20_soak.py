@@ -1,4 +1,4 @@
-"""The short form of `make soak`: the same mix of load and disturbances, without slopes, and the same verdict."""
+"""F20, the short form of `make soak`: the same mix of load and disturbances, without slopes, and the same verdict."""
 
 import os
 import subprocess
@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.pools import both_pools
 
-pytestmark = [pytest.mark.verify, pytest.mark.alone, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(500)]
 
 ROOT = Path(__file__).parents[2]
 SEED = 20
 
 
-@both_pools
+@pytest.mark.parametrize("pool", ["gevent", "threads"])
 def test_nothing_is_lost_or_doubled_and_nothing_stays_that_should_not(pool: str) -> None:
     argv = [sys.executable, "-m", "tests.soak", "--duration", "60s", "--seed", str(SEED), "--pool", pool]
     found = subprocess.run(
