@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 from support.batches import TERMINAL, lines, outcomes, submit, wait_for_end
+from support.callers import submit_async
 from support.faults import Report
 from support.full import each_pool
 from support.poison import (
@@ -24,7 +25,6 @@ from support.poison import (
     holder_of_lone,
     lone_job,
     poisoned_stack,
-    submit_lone,
 )
 from support.stack import Stack
 from support.waiting import wait_for
@@ -82,8 +82,8 @@ def test_a_lone_poison_job(pool: str, report: Report) -> None:
         poisoned_stack(pool=pool) as stack,
         report.of("a lone job that kills its workers", pool, 21, case="F13") as trial,
     ):
-        poison = submit_lone(stack, "poison", DEADLY)
-        others = [submit_lone(stack, f"other {n}") for n in range(20)]
+        poison = submit_async(stack, "poison", DEADLY)
+        others = [submit_async(stack, f"other {n}", "test-model") for n in range(20)]
         reaper = Reaper(stack, lambda _: holder_of_lone(stack, poison))
         reasons: set[str] = set()
 
@@ -159,13 +159,13 @@ def test_a_random_kill_loop_blames_nobody(pool: str, seed: int, report: Report) 
         report.of("random kills blame nobody", pool, 4000 + 40 + 4 * KILLS, case="F13") as trial,
     ):
         batch = submit(client, lines(4000))
-        lone = [submit_lone(stack, f"lone {n}") for n in range(40)]
+        lone = [submit_async(stack, f"lone {n}", "test-model") for n in range(40)]
         for n in range(KILLS):
             goal = calls(stack) + rng.randrange(5, 80)
             wait_for(lambda goal=goal: calls(stack) >= goal, 60, "workers to be at work")  # type: ignore[misc]
             trial.fault(lambda: stack.kill_worker(rng.choice(at_work(stack))))
             stack.start_worker(wait=False)
-            lone += [submit_lone(stack, f"lone, and late {n} {m}") for m in range(4)]
+            lone += [submit_async(stack, f"lone, and late {n} {m}", "test-model") for m in range(4)]
         began = time.monotonic()
         ended = wait_for_end(client, batch.id, timeout_s=120, every_s=0.1)
         found = outcomes(client, ended)

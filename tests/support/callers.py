@@ -57,11 +57,11 @@ class Callers:
         self._client.close()
 
 
-def submit_async(stack: Stack, text: str) -> str:
+def submit_async(stack: Stack, text: str, model: str = MODEL) -> str:
     """A job that nobody waits for: its id."""
     answer = requests.post(
         f"{stack.base_url}/chat/completions",
-        json={"model": MODEL, "messages": [{"role": "user", "content": text}]},
+        json={"model": model, "messages": [{"role": "user", "content": text}]},
         headers={"Prefer": "respond-async"},
         timeout=10,
     )

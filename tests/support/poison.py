@@ -101,15 +101,3 @@ def lone_job(stack: Stack, job_id: str) -> dict[str, Any]:
     found = requests.get(f"{stack.base_url}/jobs/{job_id}", timeout=5).json()
     assert isinstance(found, dict)
     return found
-
-
-def submit_lone(stack: Stack, prompt: str, model: str = "test-model") -> str:
-    """A lone job that nobody waits for: its id."""
-    answer = requests.post(
-        f"{stack.base_url}/chat/completions",
-        json={"model": model, "messages": [{"role": "user", "content": prompt}]},
-        headers={"Prefer": "respond-async"},
-        timeout=10,
-    )
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
